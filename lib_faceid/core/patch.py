@@ -1,0 +1,156 @@
+"""Changes to objects that are not ours, each with its way back.
+
+A patch is installed and removed as a pair; removing leaves the object as it was found, including the *absence* of an
+attribute. Every installed patch is listed in ``live_patches()`` so that a person, a test or a report can ask what is in
+place.
+"""
+
+from __future__ import annotations
+
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+_live: weakref.WeakSet[Patch] = weakref.WeakSet()
+
+
+def live_patches() -> list[Patch]:
+    """Every patch that is installed now; empty whenever no picture is being made."""
+    return sorted(_live, key=lambda patch: patch.label)
+
+
+class Patch(ABC):
+    """One change with its undo. ``label`` says in words what is patched."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.installed = False
+
+    def install(self) -> None:
+        """Make the change. Raises RuntimeError when it is in place already."""
+        if self.installed:
+            raise RuntimeError(f"{self.label} is installed already")
+        self._install()
+        self.installed = True
+        _live.add(self)
+
+    def remove(self) -> None:
+        """Undo the change; does nothing when it is not in place. The patch counts as removed even if undoing raises."""
+        if not self.installed:
+            return
+        self.installed = False
+        _live.discard(self)
+        self._remove()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.label} {'installed' if self.installed else 'removed'}>"
+
+    @abstractmethod
+    def _install(self) -> None: ...
+
+    @abstractmethod
+    def _remove(self) -> None: ...
+
+
+_ABSENT = object()
+
+
+class AttributePatch(Patch):
+    """Sets ``target.<name>`` on the instance and puts back what was there, or nothing if nothing was.
+
+    Only ``vars(target)`` is touched, so an attribute inherited from the class is shadowed and shows again after
+    removal. ``disturbed`` becomes True when somebody else replaced our value meanwhile: theirs is then left alone,
+    because it may wrap ours.
+    """
+
+    def __init__(self, target: object, name: str, value: object) -> None:
+        super().__init__(f"{type(target).__name__}.{name}")
+        self.target, self.name, self.value = target, name, value
+        self.disturbed = False
+        self._before: Any = _ABSENT
+
+    def _install(self) -> None:
+        self._before = vars(self.target).get(self.name, _ABSENT)
+        vars(self.target)[self.name] = self.value
+
+    def _remove(self) -> None:
+        self.disturbed = vars(self.target).get(self.name, _ABSENT) is not self.value
+        if self.disturbed:
+            return
+        if self._before is _ABSENT:
+            del vars(self.target)[self.name]
+        else:
+            vars(self.target)[self.name] = self._before
+        self._before = _ABSENT
+
+
+class HookPatch(Patch):
+    """A module hook given by a function that registers it, for example ``lambda m: m.register_forward_hook(f)``.
+
+    torch keeps hooks in dictionaries of the module; removing the handle takes our entry out and leaves the others'
+    order alone.
+    """
+
+    def __init__(self, label: str, module: nn.Module, register: Callable[[nn.Module], RemovableHandle]) -> None:
+        super().__init__(label)
+        self.module = module
+        self._register = register
+        self._handle: RemovableHandle | None = None
+
+    def move_to(self, module: nn.Module) -> None:
+        """Seat the hook on another module, after a library has put a wrapper in the place of the first."""
+        self.remove()
+        self.module = module
+        self.install()
+
+    def _install(self) -> None:
+        self._handle = self._register(self.module)
+
+    def _remove(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.remove()
+
+
+class PatchSet:
+    """Several patches as one: all are installed or none, all are removed even if one removal fails.
+
+    Use as a context manager. ``remove`` raises the first failure after every patch has had its turn.
+    """
+
+    def __init__(self, patches: Iterable[Patch]) -> None:
+        self.patches = tuple(patches)
+
+    def install(self) -> None:
+        """Install in order. On an error what was installed is removed again and the error goes on."""
+        try:
+            for patch in self.patches:
+                patch.install()
+        except BaseException:
+            self.remove()
+            raise
+
+    def remove(self) -> None:
+        """Remove in reverse order."""
+        failure: BaseException | None = None
+        for patch in reversed(self.patches):
+            try:
+                patch.remove()
+            except BaseException as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def __enter__(self) -> PatchSet:
+        self.install()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()

@@ -1,0 +1,1 @@
+"""Adapter files: what they are, what is in them, and their tensors."""
