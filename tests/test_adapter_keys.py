@@ -112,6 +112,7 @@ OTHER_FILES = {
         ["visual.transformer.resblocks.0.ln_1.weight", "token_embedding.weight"],
         "a CLIP vision encoder (open_clip)",
     ),
+    "open_clip, wrapped": (["module.visual.proj"], "a CLIP vision encoder (open_clip)"),
     "text encoder": (["text_model.encoder.layers.0.mlp.fc1.weight"], "a text encoder"),
     "textual inversion": (["string_to_param.*"], "an embedding (textual inversion)"),
     "SDXL textual inversion": (["clip_g", "clip_l"], "an embedding (textual inversion)"),

@@ -98,6 +98,11 @@ CASES = {
     "no K and V at all": Case(drop("to_k_ip", "to_v_ip"), "for 0 layers"),
     "numbers shifted by one": Case(renumber(lambda n: n + 1), "numbers one of its 16 layers 2;", "portrait"),
     "numbers without gaps": Case(renumber(lambda n: n // 2), "numbers one of its 16 layers 0;", "portrait"),
+    "numbers with leading zeros": Case(
+        lambda shapes: {name.replace("adapter.", "adapter.0"): shape for name, shape in shapes.items()},
+        "for 0 layers;",
+        "portrait",
+    ),
     "order of execution": Case(
         renumber(lambda n: {31: 13}.get(n, n + 2 if n >= 13 else n)),
         "ip_adapter.19.to_k_ip.weight is 128 x 64 instead of 64 x 64",
@@ -269,7 +274,7 @@ def test_numbers_in_names_cannot_ask_for_work() -> None:
     hostile = {
         f"{R}layers.{'9' * 5000}.0.to_q.weight": (64, 64),
         f"ip_adapter.{'9' * 5000}.to_k_ip.weight": (32, 64),
-        "ip_adapter.٣.to_k_ip.weight": (32, 64),
+        "ip_adapter.٧٧.to_k_ip.weight": (32, 64),
     }
     with pytest.raises(BrokenWeights, match="3 tensors too many"):
         recognise(meta_file(layout("faceid-plusv2", "sd15", NARROW["sd15"]) | hostile, "plusv2.bin"), digest=lambda: "")

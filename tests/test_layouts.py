@@ -22,7 +22,7 @@ from .layouts import (
     random_tensors,
 )
 
-# Number of tensors, number of parameters, and the start of the sha256 of the sorted lines "name size size": recorded once
+# Number of tensors, number of parameters, and the start of the sha256 of the sorted lines "name size size", recorded
 # from the layouts that the upstream loaders accept. The parameter counts agree with the sizes of the published files.
 RECORDED = {
     "instantid_ip-adapter.bin": (191, 422765824, "4b04b0d66b132bfc"),

@@ -87,7 +87,7 @@ BROKEN: dict[str, tuple[type[WrongWeights], str, Break]] = {
     "directory outside": (BrokenWeights, "lies outside", changed(END, 16, b"\0\0\0\x10")),
     "directory 64": (BrokenWeights, "has no 64-bit end although", changed(END, 16, b"\xff\xff\xff\xff")),
     "cut tensors": (BrokenWeights, "is cut off: 772 bytes found, 872 expected", cut_safetensors),
-    "cut header": (BrokenWeights, "ends inside its header: 38 bytes found", safetensors(b'{"w":' + b" " * 25, b"", 900)),
+    "cut header": (BrokenWeights, "ends inside its header: 38 bytes found", safetensors(b'{' + b" " * 29, b"", 900)),
     "bad header": (BrokenWeights, "its header cannot be read", safetensors(b"{broken}")),
     "bad header 2": (BrokenWeights, "a header of 4294967295 bytes", safetensors(b"{}", length=2**32 - 1)),
     "too long": (BrokenWeights, "77 bytes expected, 87 found", safetensors(entry("F16", [4], 8), bytes(18))),

@@ -52,13 +52,13 @@ GLOBALS: dict[str, tuple[str, bytes]] = {
     "NEWOBJ": ("posix.system", SYSTEM + tuple_of(COMMAND) + b"\x81"),
     "eval": ("builtins.eval", call(named("builtins", "eval"), text("open('MARKER', 'w')"))),
     "getattr": ("builtins.getattr", call(named("builtins", "getattr"), ORDERED, text("__init__"))),
-    "dotted": ("torch._utils._rebuild_tensor_v2.__globals__", text("torch._utils") + text("_rebuild_tensor_v2.__globals__") + b"\x93"),
+    "dotted": ("collections.OrderedDict.clear", text("collections") + text("OrderedDict.clear") + b"\x93"),
     "torch.load": ("torch.load", call(named("torch", "load"), text("MARKER"))),
     "another builder": ("torch._utils._rebuild_tensor", named("torch._utils", "_rebuild_tensor")),
     "old module": ("__builtin__.eval", named("__builtin__", "eval")),
     "in a shape": ("posix.system", dict_of(w=tensor(storage(), call(SYSTEM, COMMAND), numbers(3, 1)))),
-    "in hooks": ("posix.system", dict_of(w=tensor(storage(), numbers(2), numbers(1), rest=b"\x89" + call(SYSTEM, COMMAND)))),
-    "in a storage": ("posix.system", dict_of(w=small_tensor(tuple_of(text("storage"), SYSTEM, text("0"), text("cpu"), number(9)) + b"Q"))),
+    "in hooks": ("posix.system", tensor(storage(), numbers(2), numbers(1), rest=b"\x89" + call(SYSTEM, COMMAND))),
+    "in a storage": ("posix.system", tuple_of(text("storage"), SYSTEM, text("0"), text("cpu"), number(9)) + b"Q"),
     "in a state": ("posix.system", call(ORDERED) + call(SYSTEM, COMMAND) + BUILD),
     "in a parameter": ("posix.system", dict_of(w=call(PARAMETER, small_tensor(), b"\x88", call(SYSTEM, COMMAND)))),
     "before a good dict": ("posix.system", call(SYSTEM, COMMAND) + b"0" + dict_of(w=small_tensor())),
@@ -140,6 +140,7 @@ def test_a_payload_written_by_python_is_refused(case: str, protocol: int) -> Non
     assert not Path("MARKER").exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="the hand-written payload names the module posix")
 def test_the_payloads_are_live_ammunition() -> None:
     """Against Python's own unpickler they work, or the tests above would show nothing."""
     pickle.loads(program(call(SYSTEM, COMMAND)))
@@ -227,7 +228,7 @@ DAMAGED: dict[str, tuple[str, bytes]] = {
     "memo number": ("stops making sense", b"}h\x05"),
     "appends to a dict": ("fills a dict as if it were a list", b"}Na"),
     "unknown instruction": ("stops making sense", b"\xfe"),
-    "same name": ("two tensors that are both called 'a.b'", b"}" + text("a.b") + small_tensor() + b"s" + text("a") + dict_of(b=small_tensor()) + b"s"),
+    "same": ("tensors that are both called 'a.b'", dict_of(**{"a.b": small_tensor(), "a": dict_of(b=small_tensor())})),
     "same number": ("both called '1'", b"}" + text("1") + small_tensor() + b"s" + number(1) + small_tensor() + b"s"),
 }  # fmt: skip
 

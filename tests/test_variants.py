@@ -191,7 +191,30 @@ def test_the_digest_is_left_alone_where_tensors_decide(kind: str) -> None:
         assert recognise(file, digest=unasked).how == "by its tensors"
 
 
+def test_a_digest_that_contradicts_the_tensors_is_no_witness() -> None:
+    """The list of digests is a third party's; tensors are what will be computed with."""
+    found = find(narrow("faceid-plus"), "ip-adapter-faceid-plus_sd15.bin", PLUS_FACE)
+    assert (found.variant.key, found.how) == ("faceid-plus", "by its file name")
+
+
 # ---- the tables
+
+
+def test_what_each_variant_is_fed() -> None:
+    fed = {key: (row.vector, row.clip, row.several) for key, row in VARIANTS.items()}
+    assert fed == {
+        "faceid": ("normed", "none", "mean"),
+        "faceid-plus": ("normed", "hidden", "mean"),
+        "faceid-plusv2": ("normed", "hidden", "mean"),
+        "portrait": ("normed", "none", "concat"),
+        "portrait-unnorm": ("raw", "none", "together"),
+        "base": ("none", "pooled", "mean"),
+        "plus": ("none", "hidden", "mean"),
+        "plus-face": ("none", "hidden", "mean"),
+        "composition": ("none", "hidden", "mean"),
+        "full-face": ("none", "hidden", "mean"),
+    }
+    assert [key for key, row in VARIANTS.items() if row.shortcut] == ["faceid-plusv2"]
 
 
 def test_the_tables_speak_of_each_other() -> None:

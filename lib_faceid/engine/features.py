@@ -104,14 +104,12 @@ def _lengths(vectors: Tensor) -> Tensor:
 
 
 def _count(vectors: Tensor | None, clip: Tensor | None) -> int:
-    counts = {len(item) for item in (vectors, clip) if item is not None}
-    if len(counts) > 1:
+    counts = [len(item) for item in (vectors, clip) if item is not None]
+    if len(set(counts)) > 1:
         raise BadIdentity(
-            f"There are {len(vectors or ())} face vectors and {len(clip or ())} sets of CLIP features; give one of "
-            "each for "
-            "every photo."
+            f"There are {counts[0]} face vectors and {counts[1]} sets of CLIP features; give one of each for a photo."
         )
-    return counts.pop()
+    return counts[0]
 
 
 def _ensure_positions(clip: Tensor, uncond: Tensor) -> None:

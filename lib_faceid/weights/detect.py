@@ -81,7 +81,7 @@ def recognise(file: TensorFile, *, variant: str | None = None, digest: Callable[
     tensors = {name: file.tensors[full] for name, full in keys.flat().items()}
     inventory = take_inventory(f"'{file.path.name}'", tensors)
     family = read_family(inventory)
-    if family in UNSUPPORTED:
+    if family in UNSUPPORTED:  # PuLID's families have the keys of its rows there
         raise _unsupported(inventory.title, family, BY_TENSORS)
     projection, layers = read_projection(inventory, family), read_layers(inventory)
     inventory.check(expected_projection(projection) | expected_layers(layers))

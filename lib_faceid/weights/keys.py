@@ -1,6 +1,6 @@
 """From the flat tensor names of a file to the two groups every adapter has: ``image_proj`` and ``ip_adapter``.
 
-Four containers are in use (each may sit in a wrapper such as ``state_dict.``):
+Three containers are in use (each may sit in a wrapper such as ``state_dict.``):
 - the published one, ``{"image_proj": …, "ip_adapter": …}`` in a .bin or flat with these prefixes in a .safetensors;
 - a training checkpoint, ``image_proj_model.`` and ``adapter_modules.`` beside the ``unet.`` it was trained in;
 - PuLID's own, ``id_adapter.`` and ``id_adapter_attn_layers.``.

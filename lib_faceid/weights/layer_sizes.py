@@ -47,14 +47,13 @@ def read_layers(inventory: Inventory) -> LayerSizes:
 
 
 def _read_rank(inventory: Inventory) -> int:
-    """0 without a LoRA; at least 1 with any part of one, so that its other parts are missed."""
+    """0 without a LoRA; any half of a pair makes the whole LoRA expected."""
     halves = inventory.find(r"ip_adapter\.\d+\.to_\w+_lora\.(down|up)\.weight$")
-    ranks = [inventory.size(half[0], 0 if half[1] == "down" else 1) for half in halves]
-    return max(_most_common(ranks), int(any("_lora." in name for name in inventory.shapes)))
+    return _most_common([inventory.size(half[0], 0 if half[1] == "down" else 1) for half in halves])
 
 
 def _read_base(inventory: Inventory) -> Base:
-    numbers = {int(match[1]) for match in inventory.find(r"ip_adapter\.(\d{1,4})\.to_[kv]_ip\.weight$")}
+    numbers = {int(match[1]) for match in inventory.find(r"ip_adapter\.(0|[1-9]\d{0,3})\.to_[kv]_ip\.weight$")}
     base = base_of_count(len(numbers))
     if base is None:
         raise BrokenWeights(
