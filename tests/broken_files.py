@@ -96,6 +96,14 @@ def huge_directory(path: Path) -> None:
     path.write_bytes(data)
 
 
+def far_directory(path: Path) -> None:
+    """The 64-bit end of the directory is said to lie past any file."""
+    data = bytearray(save_flat_bin(path, {"w": torch.zeros(2)}).read_bytes())
+    data[-34:-26] = b"\xff" * 8
+    data[-6:-2] = b"\xff" * 4
+    path.write_bytes(data)
+
+
 def cut_bin(path: Path) -> None:
     data = save_flat_bin(path, {"w": torch.zeros(200)}).read_bytes()
     path.write_bytes(data[:900])

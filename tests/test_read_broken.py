@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib_faceid.errors import BrokenWeights, NotAnAdapter, WrongWeights
+from lib_faceid.weights import safetensors_file
 from lib_faceid.weights.read import open_tensors
 
 from .broken_files import (
@@ -25,6 +26,7 @@ from .broken_files import (
     deflated,
     described,
     entry,
+    far_directory,
     grown,
     huge_directory,
     npz,
@@ -154,6 +156,18 @@ def test_what_the_system_refuses_is_said(
     assert part in str(complaint(path))
     with pytest.raises(BrokenWeights, match=part):
         file.load("w")
+
+
+def test_a_header_that_two_readers_understand_differently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_safetensors(tmp_path / "a", {"w": torch.zeros(2)})
+    for spans in ({}, {"w": (100, 104)}):
+        monkeypatch.setattr(safetensors_file, "_find_spans", lambda _, spans=spans: spans)
+        assert "described twice and differently" in str(complaint(path))
+
+
+def test_a_directory_past_any_file(tmp_path: Path) -> None:
+    far_directory(tmp_path / "a")
+    assert "has no 64-bit end" in str(complaint(tmp_path / "a"))
 
 
 def small_files(folder: Path) -> list[bytes]:

@@ -223,7 +223,7 @@ DAMAGED: dict[str, tuple[str, bytes]] = {
     "state of a name": ("fills a _Known as if it were a dict", ORDERED + b"}" + BUILD),
     "name without value": ("has a name without a value", MARK.join([b"}", text("a") + b"u"])),
     "empty stack": ("takes from an empty stack", b"0"),
-    "below a mark": ("takes from an empty stack", b"}(" + text("a") + b"s"),
+    "below a mark": ("takes from an empty stack", b"}" + text("a") + MARK + small_tensor() + b"s"),
     "no mark": ("misses a mark", b"}" + TUPLE),
     "memo number": ("stops making sense", b"}h\x05"),
     "appends to a dict": ("fills a dict as if it were a list", b"}Na"),

@@ -5,6 +5,8 @@ Module attribute names equal the published state-dict keys (prefix ``image_proj.
 all GELUs are the exact erf form, as in tencent-ailab/IP-Adapter 62e4af9d (ip_adapter/resampler.py,
 ip_adapter/ip_adapter_faceid.py, ip_adapter/ip_adapter.py).
 
+Weights keep the dtype of the file, all arithmetic is float32.
+
 Letters in shapes: B batch, T identity tokens, X cross-attention context width, E width of the CLIP features, n CLIP
 sequence length, D inner width of a perceiver.
 """
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 
 # dim_head of every published perceiver (ip_adapter/resampler.py:35); only heads * 64 is visible in a file
@@ -81,14 +84,30 @@ class ResamplerSpec:
 ProjectionSpec = ImageProjSpec | FullMLPSpec | IDMLPSpec | IDPerceiverSpec | ResamplerSpec
 
 
+class Linear(nn.Linear):
+    """Works in float32 whatever its weights are stored in, one matrix at a time: a 16-bit file is never held twice."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(torch.float32)  # type: ignore[redundant-expr]
+        return functional.linear(input, self.weight.to(torch.float32), bias)
+
+
+class LayerNorm(nn.LayerNorm):
+    """The same for LayerNorm; eps 1e-5."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight, bias = self.weight.to(torch.float32), self.bias.to(torch.float32)
+        return functional.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
+
+
 class ImageProj(nn.Module):
     """Linear, reshape, LayerNorm (ip_adapter.py:28-46)."""
 
     def __init__(self, spec: ImageProjSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.proj = nn.Linear(spec.clip_width, spec.tokens * spec.width)
-        self.norm = nn.LayerNorm(spec.width)
+        self.proj = Linear(spec.clip_width, spec.tokens * spec.width)
+        self.norm = LayerNorm(spec.width)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, E) -> (B, T, X)."""
@@ -103,10 +122,10 @@ class FullMLP(nn.Module):
         super().__init__()
         self.spec = spec
         self.proj = nn.Sequential(
-            nn.Linear(spec.clip_width, spec.clip_width),
+            Linear(spec.clip_width, spec.clip_width),
             nn.GELU(),
-            nn.Linear(spec.clip_width, spec.width),
-            nn.LayerNorm(spec.width),
+            Linear(spec.clip_width, spec.width),
+            LayerNorm(spec.width),
         )
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -121,11 +140,11 @@ class IDMLP(nn.Module):
         super().__init__()
         self.spec = spec
         self.proj = nn.Sequential(
-            nn.Linear(spec.id_width, spec.hidden),
+            Linear(spec.id_width, spec.hidden),
             nn.GELU(),
-            nn.Linear(spec.hidden, spec.tokens * spec.width),
+            Linear(spec.hidden, spec.tokens * spec.width),
         )
-        self.norm = nn.LayerNorm(spec.width)
+        self.norm = LayerNorm(spec.width)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """(B, 512) -> (B, T, X)."""
@@ -140,11 +159,11 @@ class PerceiverAttention(nn.Module):
         super().__init__()
         inner = heads * HEAD_WIDTH
         self.heads = heads
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.to_q = nn.Linear(dim, inner, bias=False)
-        self.to_kv = nn.Linear(dim, inner * 2, bias=False)
-        self.to_out = nn.Linear(inner, dim, bias=False)
+        self.norm1 = LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
+        self.to_q = Linear(dim, inner, bias=False)
+        self.to_kv = Linear(dim, inner * 2, bias=False)
+        self.to_out = Linear(inner, dim, bias=False)
 
     def forward(self, features: Tensor, latents: Tensor) -> Tensor:
         """features (B, n, D), latents (B, T, D) -> (B, T, D), to be added to the latents."""
@@ -163,9 +182,7 @@ class PerceiverAttention(nn.Module):
 
 def _feed_forward(dim: int, hidden: int) -> nn.Sequential:
     """LayerNorm, widen, GELU, narrow (resampler.py:13-20)."""
-    return nn.Sequential(
-        nn.LayerNorm(dim), nn.Linear(dim, hidden, bias=False), nn.GELU(), nn.Linear(hidden, dim, bias=False)
-    )
+    return nn.Sequential(LayerNorm(dim), Linear(dim, hidden, bias=False), nn.GELU(), Linear(hidden, dim, bias=False))
 
 
 class Perceiver(nn.Module):
@@ -173,9 +190,9 @@ class Perceiver(nn.Module):
 
     def __init__(self, spec: PerceiverSpec) -> None:
         super().__init__()
-        self.proj_in = nn.Linear(spec.features, spec.dim)
-        self.proj_out = nn.Linear(spec.dim, spec.out)
-        self.norm_out = nn.LayerNorm(spec.out)
+        self.proj_in = Linear(spec.features, spec.dim)
+        self.proj_out = Linear(spec.dim, spec.out)
+        self.norm_out = LayerNorm(spec.out)
         self.layers = nn.ModuleList(
             nn.ModuleList([PerceiverAttention(spec.dim, spec.heads), _feed_forward(spec.dim, spec.ff)])
             for _ in range(spec.depth)
@@ -201,7 +218,8 @@ class Resampler(Perceiver):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, n, E) -> (B, T, X)."""
-        return self.refine(self.latents.expand(features.shape[0], -1, -1), features)
+        latents = self.latents.to(torch.float32).expand(features.shape[0], -1, -1)
+        return self.refine(latents, features)
 
 
 class IDPerceiver(IDMLP):

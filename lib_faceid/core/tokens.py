@@ -71,7 +71,30 @@ def project_kv(tokens: Iterable[Tokens], weights: Iterable[LayerWeights]) -> lis
     """
     stacks = [item.stacked() for item in tokens]
     results: list[dict[int, LayerKV]] = [{} for _ in stacks]
+    scratch = _Scratch()
     for n, to_k, to_v in weights:
-        for stack, result in zip(stacks, results, strict=True):
-            result[n] = LayerKV(stack @ to_k.to(torch.float32).T, stack @ to_v.to(torch.float32).T)
+        keys = _project(stacks, scratch.float32(to_k))
+        values = _project(stacks, scratch.float32(to_v))
+        for result, k, v in zip(results, keys, values, strict=True):
+            result[n] = LayerKV(k, v)
     return results
+
+
+def _project(stacks: list[Tensor], weight: Tensor) -> list[Tensor]:
+    """(2, T, X) @ (C, X)ᵀ for every stack."""
+    return [stack @ weight.T for stack in stacks]
+
+
+class _Scratch:
+    """One float32 buffer for all layers. Fresh ones are not reused by the allocator once small results lie between them:
+    the process would grow by the size of the file.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = torch.empty(0)
+
+    def float32(self, weight: Tensor) -> Tensor:
+        """The weight's values in the buffer; valid until the next call."""
+        if self._buffer.numel() < weight.numel():
+            self._buffer = torch.empty(weight.numel())
+        return self._buffer[: weight.numel()].view(weight.shape).copy_(weight)

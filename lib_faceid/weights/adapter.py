@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from ..core.projections import Projection, build_projection
 from ..core.tokens import LayerWeights
 from ..core.unet_map import BASE_TITLES, Base, layers
@@ -67,10 +65,10 @@ class Adapter:
         return file_digest(self.path)
 
     def projection(self) -> Projection:
-        """The projection module with the file's weights in float32, on the CPU, in evaluation mode."""
+        """The projection module with the file's weights as stored, on the CPU; it computes in float32."""
         module = build_projection(self.recognised.projection)
         names = {name: inner for inner, name in self.recognised.keys.image_proj.items()}
-        state = {names[name]: tensor.to(torch.float32) for name, tensor in self.file.load_many(names)}
+        state = {names[name]: tensor for name, tensor in self.file.load_many(names)}
         module.load_state_dict(state, strict=True, assign=True)
         return module.eval().requires_grad_(False)
 

@@ -53,6 +53,11 @@ FOREIGN_ADAPTERS: tuple[FileKind, ...] = (
 )
 
 OTHER_FILES: tuple[FileKind, ...] = (
+    FileKind(
+        "a saved person",
+        "Choose it where people are chosen, or load it with load_identity; here choose the adapter.",
+        (r"^main\.cond$", r"^main\.0\.k$"),
+    ),
     FileKind(_INSIDE.format("ip_adapter"), _WHOLE, (r"^\d+\.(to_[kv]_ip|id_to_[kv])\.weight$",)),
     FileKind(_INSIDE.format("image_proj"), _WHOLE, (r"^perceiver_resampler\.",)),
     FileKind(_INSIDE.format("image_proj"), _WHOLE, (r"^latents$", r"^proj_in\.weight$")),

@@ -38,7 +38,7 @@ def read_pickle(data: bytes, label: str) -> object:
             if step == _STEP_LIMIT:
                 raise machine.damage(f"takes more than {_STEP_LIMIT:,} instructions")
             machine.take(opcode.name, argument)
-    except (ValueError, OverflowError, KeyError) as error:  # cut off, unknown, or a length or memo number out of range
+    except (ValueError, KeyError) as error:  # cut off, unknown, or a length or memo number out of range
         raise machine.damage("stops making sense") from error
     return machine.result
 
