@@ -163,7 +163,7 @@ def count_bytes(root: object) -> int:
     todo = [root]
     while todo:
         item = todo.pop()
-        if id(item) in seen or isinstance(item, (nn.Module, str, type)):
+        if id(item) in seen or isinstance(item, (str, type)):
             continue
         seen[id(item)] = item
         if isinstance(item, Tensor):

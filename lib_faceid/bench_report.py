@@ -19,6 +19,7 @@ LEGEND = (
 FORMS_LEGEND = (
     "Median milliseconds of each form on one layer; fused attention runs group by group. * is what choose_form takes."
 )
+NOISY = 1.25  # the same bare layers, measured again for every case, may differ by this before it is pointed out
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,14 @@ def _case_blocks(cases: Sequence[CaseTimes]) -> list[str]:
         title = f"{BASE_TITLES[model.base]} {width}x{height}, {len(layers(model.base))} layers"
         rows = [(title, "bare", *(f"+{name}" for name in PEERS), "tap/bare")]
         rows += [_case_row(item) for item in cases if item.model == model]
-        blocks.append(align(rows))
+        blocks.append(align(rows) + _noise([item.bare() for item in cases if item.model == model]))
     return blocks
+
+
+def _noise(bare: Sequence[float]) -> str:
+    if max(bare) <= NOISY * min(bare):
+        return ""
+    return f"\nBare times differ by a factor of {max(bare) / min(bare):.1f}: something else kept the machine busy."
 
 
 def _case_row(item: CaseTimes) -> tuple[str, ...]:

@@ -181,6 +181,15 @@ def test_text_and_json_hold_every_case():
     )
 
 
+def test_a_busy_machine_is_told():
+    def text(*bare: float) -> str:
+        parts = [Part("layer", 1, dict.fromkeys(CANDIDATES, (seconds,))) for seconds in bare]
+        return format_text(Report(MACHINE, [CaseTimes(TINY["sd15"], Case(1, 4), (part,)) for part in parts]))
+
+    assert "differ by a factor of 1.5" in text(1.0, 1.5)
+    assert "differ" not in text(1.0, 1.2)
+
+
 def test_columns_are_aligned():
     rows = [("case", "bare", "+tap"), ("a long title", "1.0", "+10.0")]
     assert align(rows) == "case          bare   +tap\na long title   1.0  +10.0"
