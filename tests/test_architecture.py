@@ -61,7 +61,7 @@ PACKAGES_OF_FILE = {
     "lib_faceid/hosts/standalone.py": frozenset({"torch", "diffusers", "peft"}),
 }
 # Folders that, like the modules at the top of lib_faceid, may import any room.
-VERB_FOLDERS = {"demo"}
+VERB_FOLDERS = {"bench", "demo"}
 # Packages that belong to one room or file: the modules at the top do not import them either.
 OWNED_PACKAGES = {"modules", "backend", "ldm_patched", "gradio", "fastapi", "pydantic", "insightface", "onnxruntime"}
 # Standard library only. What they import of ours when they are imported themselves is in EAGER.

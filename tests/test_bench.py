@@ -13,11 +13,11 @@ import torch
 
 from lib_faceid import bench
 from lib_faceid.__main__ import main
-from lib_faceid.bench_measures import CASES, CaseTimes, measure_case
-from lib_faceid.bench_peers import CANDIDATES, candidates
-from lib_faceid.bench_report import Budget, Machine, Report, align, as_json, format_text
-from lib_faceid.bench_times import WARMUPS, Part, Stopwatch, take_turns
-from lib_faceid.bench_unet import MODELS, Case, LayerShape, Material, Model, StandIn, make_people
+from lib_faceid.bench.measures import CASES, CaseTimes, measure_case
+from lib_faceid.bench.peers import CANDIDATES, candidates
+from lib_faceid.bench.report import Budget, Machine, Report, align, as_json, format_text
+from lib_faceid.bench.times import WARMUPS, Part, Stopwatch, take_turns
+from lib_faceid.bench.unet import MODELS, Case, LayerShape, Material, Model, StandIn, make_people
 from lib_faceid.core.patch import live_patches
 from lib_faceid.core.unet_map import find_layers, linear_sizes
 from lib_faceid.errors import FaceIDError

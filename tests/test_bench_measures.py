@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib_faceid.bench_measures import (
+from lib_faceid.bench.measures import (
     FORMS,
     FormTimes,
     add_forms,
@@ -15,9 +15,9 @@ from lib_faceid.bench_measures import (
     measure_memory,
     measure_step,
 )
-from lib_faceid.bench_report import Report, as_json, format_text
-from lib_faceid.bench_times import Part, Stopwatch
-from lib_faceid.bench_unet import Model
+from lib_faceid.bench.report import Report, as_json, format_text
+from lib_faceid.bench.times import Part, Stopwatch
+from lib_faceid.bench.unet import Model
 from lib_faceid.core.attend import Pick
 
 from .test_bench import CPU, LAYERS, MACHINE, TINY, ticking

@@ -283,3 +283,11 @@ def test_merged_on_the_original_unet(tmp_path):
     with lib_faceid.applied(unet, make_adapter(tmp_path, "faceid").identity(), lora=1.0):
         assert not torch.equal(run_ldm(unet, inputs(1)), bare)
     assert torch.equal(run_ldm(unet, inputs(1)), bare)
+
+
+def test_weights_that_are_offloaded_layer_by_layer_are_refused(tmp_path):
+    unet = unets.sd15_unet()
+    attn1 = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
+    attn1.to_q = torch.nn.Linear(32, 32, bias=False, device="meta")
+    with pytest.raises(WrongWeights, match=r"not in memory \(sequential CPU offload"):
+        LoraMerge(find_layers(unet), unet, make_adapter(tmp_path, "faceid").load().lora(), 1.0).install()

@@ -86,8 +86,10 @@ def _project(stacks: list[Tensor], weight: Tensor) -> list[Tensor]:
 
 
 class _Scratch:
-    """One float32 buffer for all layers. Fresh ones are not reused by the allocator once small results lie between them:
-    the process would grow by the size of the file.
+    """One float32 buffer for all layers.
+
+    Fresh ones are not reused by the allocator once small results lie between them: the process would grow by the size
+    of the file.
     """
 
     def __init__(self) -> None:

@@ -63,6 +63,11 @@ class LoraMerge(Patch):
 
     def _check(self, weight: Tensor, pair: LoraPair) -> None:
         expected = (pair.up.shape[0], pair.down.shape[1])
+        if weight.is_meta:
+            raise WrongWeights(
+                f"The LoRA of {self.lora.path.name} cannot be merged into this UNet: {pair.target.diffusers} is not in "
+                "memory (sequential CPU offload loads it layer by layer). Use model offload, or lora=0."
+            )
         if not weight.is_floating_point() or weight.itemsize < 2:
             raise WrongWeights(
                 f"The LoRA of {self.lora.path.name} cannot be merged into this UNet: {pair.target.diffusers} is "

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .bench_peers import CANDIDATES, candidates, new_taps
-from .bench_times import Part, Seconds, Stopwatch, take_turns
-from .bench_unet import ROWS, Case, LayerShape, Material, Model, StandIn, make_people
-from .core.attend import BlockForm, Form, FusedForm, Pick, StackedForm, choose_form
-from .errors import FaceIDError
+from ..core.attend import BlockForm, Form, FusedForm, Pick, StackedForm, choose_form
+from ..errors import FaceIDError
+from .peers import CANDIDATES, candidates, new_taps
+from .times import Part, Seconds, Stopwatch, take_turns
+from .unet import ROWS, Case, LayerShape, Material, Model, StandIn, make_people
 
 CASES = (Case(1, 4), Case(1, 16), Case(4, 4), Case(4, 16), Case(4, 4, masked=True), Case(4, 16, masked=True))
 FORMS: Mapping[str, type[BlockForm] | type[StackedForm] | type[FusedForm]] = {
@@ -163,7 +163,7 @@ def count_bytes(root: object) -> int:
     todo = [root]
     while todo:
         item = todo.pop()
-        if id(item) in seen or isinstance(item, (str, type)):
+        if id(item) in seen or isinstance(item, (nn.Module, str, type)):
             continue
         seen[id(item)] = item
         if isinstance(item, Tensor):

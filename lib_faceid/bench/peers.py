@@ -1,7 +1,7 @@
 """What ``bench`` compares: cross-attentions bare, with the tap, and with the identities added as others add them.
 
 All candidates share weights, inputs and identities and therefore compute the same result. Letters in shapes as in
-bench_unet.
+unet.py.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from .bench_times import Stopwatch
-from .bench_unet import ROWS, WEIGHT, Feed, Material, Person, StandIn
-from .core.entries import Entry
-from .core.masks import resize_mask
-from .core.tap import Taps
-from .core.tokens import Row
-from .core.unet_map import find_layers
+from ..core.entries import Entry
+from ..core.masks import resize_mask
+from ..core.tap import Taps
+from ..core.tokens import Row
+from ..core.unet_map import find_layers
+from .times import Stopwatch
+from .unet import ROWS, WEIGHT, Feed, Material, Person, StandIn
 
 CANDIDATES = ("bare", "tap", "diffusers", "own")  # in the order they take turns
 

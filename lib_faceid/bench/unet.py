@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .bench_times import Stopwatch
-from .core.entries import Entry
-from .core.strength import Strength
-from .core.tokens import LayerKV, Row, Tokens, project_kv
-from .core.unet_map import Base, layers
-from .errors import FaceIDError
+from ..core.entries import Entry
+from ..core.strength import Strength
+from ..core.tokens import LayerKV, Row, Tokens, project_kv
+from ..core.unet_map import Base, layers
+from ..errors import FaceIDError
+from .times import Stopwatch
 
 if TYPE_CHECKING:
     from diffusers.models.attention_processor import Attention

@@ -1,7 +1,7 @@
 """``python -m lib_faceid bench``: what an identity costs while a picture is made, beside other ways to add it.
 
-No weight file is needed: layers have their true sizes and random weights. What is compared is in bench_peers, what is
-measured in bench_measures.
+No weight file is needed: layers have their true sizes and random weights. What is compared is in peers.py, what is
+measured in measures.py.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
-from .bench_measures import CASES, CaseTimes, measure_case, measure_forms, measure_memory, measure_step, new_unet
-from .bench_report import Budget, Machine, Report, as_json, format_text
-from .bench_times import Stopwatch
-from .bench_unet import MODELS, Case, Material, Model
-from .core.unet_map import BASE_TITLES, Base
-from .errors import FaceIDError
+from ..core.unet_map import BASE_TITLES, Base
+from ..errors import FaceIDError
+from .measures import CASES, CaseTimes, measure_case, measure_forms, measure_memory, measure_step, new_unet
+from .report import Budget, Machine, Report, as_json, format_text
+from .times import Stopwatch
+from .unet import MODELS, Case, Material, Model
 
 DEFAULT_ROUNDS = 9
 STEP_ROUNDS = 3  # of some 13 s each on two CPU cores

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .bench_measures import FORMS, SLOW, CaseTimes, FormTimes
-from .bench_peers import CANDIDATES
-from .bench_times import Part
-from .core.unet_map import BASE_TITLES, layers
+from ..core.unet_map import BASE_TITLES, layers
+from .measures import FORMS, SLOW, CaseTimes, FormTimes
+from .peers import CANDIDATES
+from .times import Part
 
 PEERS = CANDIDATES[1:]
 LEGEND = (
