@@ -3,6 +3,9 @@
 Every message is one or two plain sentences: the file or thing, what was found, what was expected, what to do.
 """
 
+import sys
+import warnings
+
 
 class FaceIDError(Exception):
     """Base of everything this package raises on purpose; ``str(error)`` is the sentence shown to the person."""
@@ -32,6 +35,10 @@ class WrongBase(WrongWeights):
     """Adapter and UNet (or identity and UNet) belong to different base models."""
 
 
+class WrongEncoder(WrongWeights):
+    """The file is not a whole CLIP vision encoder: choose another file."""
+
+
 class UnsupportedUNet(FaceIDError):
     """The model's cross-attention layers are not those of Stable Diffusion 1.x or XL."""
 
@@ -52,5 +59,25 @@ class FaceNotApplied(FaceIDError):
     """The UNet ran and the identity did not reach it."""
 
 
+class MissingPackage(FaceIDError):
+    """A Python package is not installed, or is installed and cannot be imported: install or repair it."""
+
+
+class BadPhoto(FaceIDError, ValueError):
+    """What was given is not a photo that can be searched: wrong type, shape or size. Give another one."""
+
+
+class NoFaceFound(FaceIDError):
+    """The photo was searched and the face asked for is not there: use another photo, or choose another face."""
+
+
 class FaceIDWarning(UserWarning):
     """The picture is made, and something about it is not what was asked for."""
+
+
+def warn_user(sentence: str) -> None:
+    """Warn with the location of the caller's own code, so that Python shows it once for each place that causes it."""
+    level, frame = 2, sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("lib_faceid", "contextlib"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, FaceIDWarning, stacklevel=level)

@@ -230,6 +230,6 @@ def test_answers_of_a_call_are_kept_and_let_go(tmp_path):
     with taps:
         run_ldm(unet, inputs(1))
         run_ldm(unet, inputs(1))
-        assert len(vars(taps.calls)["_picks"]) == 1
-    assert isinstance(taps.calls, Calls)
-    assert not vars(taps.calls)["_picks"]
+        assert len(vars(taps.session.calls)["_picks"]) == 1
+    assert isinstance(taps.session.calls, Calls)
+    assert not vars(taps.session.calls)["_picks"]

@@ -13,7 +13,7 @@ from lib_faceid.core.patch import live_patches
 from lib_faceid.core.unet_map import find_layers
 from lib_faceid.errors import BrokenWeights, FaceIDError, WrongBase, WrongWeights
 from lib_faceid.weights.lora import companion_lora, targets, write_companion
-from lib_faceid.weights.merge import LoraMerge, find_merge
+from lib_faceid.weights.merge import LoraMerge, merges_on
 
 from . import unets
 from .adapters import make_adapter
@@ -90,7 +90,6 @@ def test_merge_then_unmerge_is_bit_for_bit(tmp_path, dtype):
         )
         merge.remove()
         assert_same_state(before, state(unet))
-    assert merge.disturbed == []
 
 
 def test_weights_made_in_inference_mode(tmp_path):
@@ -99,6 +98,8 @@ def test_weights_made_in_inference_mode(tmp_path):
     before = state(unet)
     merge = LoraMerge(find_layers(unet), unet, make_adapter(tmp_path, "faceid").load().lora(), 1.0)
     merge.install()
+    with pytest.raises(AssertionError):
+        assert_same_state(before, state(unet))
     merge.remove()
     assert_same_state(before, state(unet))
 
@@ -111,21 +112,120 @@ def test_under_a_wrapper_of_peft(tmp_path):
     before = state(unet)
     merge = LoraMerge(find_layers(unet), unet, make_adapter(tmp_path, "faceid").load().lora(), 1.0)
     merge.install()
+    with pytest.raises(AssertionError):
+        assert_same_state(before, state(unet))
     merge.remove()
     assert_same_state(before, state(unet))
 
 
-def test_a_weight_that_somebody_changed_meanwhile_keeps_their_change(tmp_path):
-    unet = unets.sd15_unet()
-    weight = unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight
-    before = weight.detach().clone()
-    merge = LoraMerge(find_layers(unet), unet, make_adapter(tmp_path, "faceid").load().lora(), 0.65)
-    merge.install()
-    with torch.no_grad():
-        weight += 1.0  # another LoRA is fused
-    merge.remove()
-    assert merge.disturbed == ["mid_block.attentions.0.transformer_blocks.0.attn1.to_q"]
-    torch.testing.assert_close(weight, before + 1.0)
+def to_q(unet):
+    return unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q
+
+
+class TestSomebodyElse:
+    """Weights that others change while the LoRA is merged: their change stays, ours goes, and it is told."""
+
+    @pytest.fixture
+    def unet(self):
+        return unets.sd15_unet()
+
+    @pytest.fixture
+    def merge(self, unet, tmp_path):
+        made = LoraMerge(find_layers(unet), unet, make_adapter(tmp_path, "faceid").load().lora(), 0.65)
+        made.install()
+        return made
+
+    def test_a_lora_is_fused_meanwhile(self, unet, merge):
+        """As PEFT does it: through ``.data``, which torch's version counter does not see."""
+        bare = to_q(unets.sd15_unet()).weight
+        to_q(unet).weight.data += 1.0
+        with pytest.warns(lib_faceid.FaceIDWarning, match=r"1 weights .such as mid_block.*attn1\.to_q. were changed"):
+            merge.remove()
+        torch.testing.assert_close(to_q(unet).weight, bare + 1.0)
+
+    def test_another_checkpoint_is_loaded_meanwhile(self, unet, merge):
+        other = unets.sd15_unet(seed=9)
+        unet.load_state_dict(other.state_dict(), assign=True)
+        with pytest.warns(lib_faceid.FaceIDWarning, match="128 weights"):
+            merge.remove()
+        for name, parameter in unet.named_parameters():
+            assert torch.equal(parameter, other.get_parameter(name))
+
+    def test_another_checkpoint_is_copied_in_meanwhile(self, unet, merge):
+        other = unets.sd15_unet(seed=9)
+        unet.load_state_dict(other.state_dict())
+        with pytest.warns(lib_faceid.FaceIDWarning, match="128 weights"):
+            merge.remove()
+        # exactly theirs is not to be had by subtraction; what was copied over ours is less our delta
+        assert not torch.equal(to_q(unet).weight, to_q(unets.sd15_unet()).weight)
+
+    def test_one_failing_write_does_not_keep_the_others(self, unet, merge, monkeypatch):
+        bare = unets.sd15_unet()
+        from lib_faceid.weights import merge as module
+
+        write, calls = module._Kept.write, []
+
+        def failing(kept, value):
+            calls.append(kept)
+            if len(calls) == 2:
+                raise OSError("device lost")
+            write(kept, value)
+
+        monkeypatch.setattr(module._Kept, "write", failing)
+        with pytest.raises(OSError, match="device lost"):
+            merge.remove()
+        pairs = zip(unet.named_parameters(), bare.parameters(), strict=True)
+        assert sum(not torch.equal(mine, theirs) for (_, mine), theirs in pairs) == 1
+        assert live_patches() == []
+
+
+class TestTwoFiles:
+    """Two people, each with an adapter of their own: two LoRAs on the same weights."""
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    def test_they_leave_in_any_order(self, tmp_path, dtype, order):
+        unet = unets.sd15_unet().to(dtype)
+        merges = [
+            LoraMerge(find_layers(unet), unet, make_adapter(tmp_path, "faceid", seed=seed).load().lora(), 0.65)
+            for seed in (1, 2)
+        ]
+        before, alone = state(unet), []
+        for merge in merges:
+            merge.install()
+            alone.append(to_q(unet).weight.detach().clone())
+            merge.remove()
+        for merge in merges:
+            merge.install()
+        assert not torch.equal(to_q(unet).weight, alone[0])
+        merges[order[0]].remove()
+        assert torch.equal(to_q(unet).weight, alone[order[1]])
+        merges[order[1]].remove()
+        assert_same_state(before, state(unet))
+
+    def test_in_one_block(self, tmp_path):
+        unet = unets.sd15_unet()
+        before = state(unet)
+        people = [make_adapter(tmp_path, "faceid", seed=seed).identity() for seed in (1, 2)]
+        with lib_faceid.applied(unet, people):
+            run(unet, inputs(1))
+            assert len(merges_on(unet)) == 2
+        assert_same_state(before, state(unet))
+
+    def test_one_changed_by_somebody_while_both_are_in(self, tmp_path):
+        unet = unets.sd15_unet()
+        bare = to_q(unet).weight.detach().clone()
+        merges = [
+            LoraMerge(find_layers(unet), unet, make_adapter(tmp_path, "faceid", seed=seed).load().lora(), 0.65)
+            for seed in (1, 2)
+        ]
+        for merge in merges:
+            merge.install()
+        to_q(unet).weight.data += 1.0
+        with pytest.warns(lib_faceid.FaceIDWarning):
+            merges[0].remove()
+        merges[1].remove()
+        torch.testing.assert_close(to_q(unet).weight, bare + 1.0)
 
 
 def test_failure_in_the_middle_of_merging_takes_everything_back(tmp_path):
@@ -156,6 +256,16 @@ def test_quantised_weights_are_refused(tmp_path):
         LoraMerge(find_layers(unet), unet, make_adapter(tmp_path, "faceid").load().lora(), 1.0).install()
 
 
+def load_companion(unet, made, folder):
+    """The companion file through diffusers' own kohya conversion and PEFT, at 1.0."""
+    from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
+
+    raw = load_file(write_companion(made.load().lora(), folder / "companion.safetensors"))
+    converted, alphas = _convert_non_diffusers_lora_to_diffusers(raw)
+    named = {key.removeprefix("unet."): value for key, value in converted.items()}
+    unet.load_lora_adapter(named, prefix=None, network_alphas=alphas or None)
+
+
 class TestApplied:
     """The LoRA as part of ``applied``."""
 
@@ -181,24 +291,67 @@ class TestApplied:
         made, unet = make_adapter(tmp_path, "faceid"), unets.sd15_unet()
         people = [made.identity(seed=1), made.identity(seed=2)]
         with lib_faceid.applied(unet, people):
-            assert [patch for patch in live_patches() if isinstance(patch, LoraMerge)] == [
-                find_merge(unet, made.load().digest)
-            ]
+            (merge,) = merges_on(unet)
+            assert merge.lora.digest() == made.load().digest
             with lib_faceid.applied(unet, people[0]):
-                assert sum(isinstance(patch, LoraMerge) for patch in live_patches()) == 1
+                assert merges_on(unet) == [merge]
+            assert merges_on(unet) == [merge]
+        assert merges_on(unet) == []
+
+    def test_shared_until_the_last_one_leaves(self, tmp_path):
+        made, unet = make_adapter(tmp_path, "faceid"), unets.sd15_unet()
+        before = state(unet)
+        first, second = (lib_faceid.applied(unet, made.identity(seed=seed), lora=0.3) for seed in (1, 2))
+        first.__enter__()
+        second.__enter__()
+        run(unet, inputs(1))
+        first.__exit__(None, None, None)
+        assert [merge.strength for merge in merges_on(unet)] == [0.3]
+        second.__exit__(None, None, None)
+        assert_same_state(before, state(unet))
+
+    def test_two_strengths_of_one_file_are_refused(self, tmp_path):
+        made, unet = make_adapter(tmp_path, "faceid"), unets.sd15_unet()
+        sentence = r"active at 0\.2 and cannot be at 1 as well"
+        with lib_faceid.applied(unet, made.identity(), lora=0.2):
+            with pytest.raises(FaceIDError, match=sentence), lib_faceid.applied(unet, made.identity(), lora=1.0):
+                pass
+            run(unet, inputs(1))
+
+    def test_a_companion_loaded_through_peft_is_not_added_again(self, tmp_path):
+        made, unet = make_adapter(tmp_path, "faceid"), unets.sd15_unet()
+        load_companion(unet, made, tmp_path)
+        with lib_faceid.applied(unet, made.identity(), weight=0.5, lora=0.0):
+            expected = run(unet, inputs(1))
+        with pytest.warns(lib_faceid.FaceIDWarning, match="active already as PEFT adapter"):
+            found = self.pictures(unet, made.identity(), weight=0.5)
+        assert torch.equal(found, expected)
+
+    def test_another_file_than_the_identitys(self, tmp_path):
+        made, other = make_adapter(tmp_path, "faceid"), make_adapter(tmp_path, "faceid", seed=4)
+        with pytest.raises(
+            FaceIDError, match=r"adapter= is 4-ip-adapter.*but this identity was made with 0-ip-adapter"
+        ):
+            self.pictures(unets.sd15_unet(), made.identity(), adapter=other.load())
+
+    def test_a_file_that_is_gone_is_told(self, tmp_path):
+        made, unet = make_adapter(tmp_path, "faceid"), unets.sd15_unet()
+        identity = made.identity()
+        made.path.unlink()
+        with pytest.warns(lib_faceid.FaceIDWarning, match="without its LoRA, so the likeness will be weaker") as caught:
+            self.pictures(unet, identity)
+        assert caught[0].filename == __file__
 
     def test_an_adapter_without_one(self, tmp_path):
         identity, unet = make_adapter(tmp_path, "portrait").identity(), unets.sd15_unet()
         assert torch.equal(self.pictures(unet, identity), self.pictures(unet, identity, lora=0.0))
-        with pytest.raises(FaceIDError, match="the LoRA that belongs to this identity is not at hand"):
+        with pytest.raises(FaceIDError, match=r"portrait_sd15\.bin .FaceID Portrait.* carries no LoRA"):
             self.pictures(unet, identity, lora=0.5)
 
     def test_a_loaded_person_says_that_the_lora_is_missing(self, tmp_path):
         made, unet = make_adapter(tmp_path, "faceid"), unets.sd15_unet()
         loaded = lib_faceid.load_identity(made.identity().save(tmp_path / "anna.safetensors"))
-        with pytest.warns(
-            lib_faceid.FaceIDWarning, match="made with 0-ip-adapter-faceid_sd15.bin .sha256 [0-9a-f]{12}"
-        ):
+        with pytest.warns(lib_faceid.FaceIDWarning, match=r"0-ip-adapter-faceid_sd15\.bin .sha256 [0-9a-f]{12}"):
             without = self.pictures(unet, loaded)
         assert torch.equal(without, self.pictures(unet, made.identity(), lora=0.0))
 
@@ -249,18 +402,9 @@ class TestCompanion:
 
     def test_loads_in_diffusers_with_the_same_effect(self, tmp_path):
         """The file goes through diffusers' own kohya conversion and gives the picture of the merge."""
-        from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
-
-        made = make_adapter(tmp_path, "faceid")
-        raw = load_file(write_companion(made.load().lora(), tmp_path / "companion.safetensors"))
-        converted, alphas = _convert_non_diffusers_lora_to_diffusers(raw)
-        unet = unets.sd15_unet()
+        made, unet = make_adapter(tmp_path, "faceid"), unets.sd15_unet()
         bare = run(unet, inputs(1))
-        unet.load_lora_adapter(
-            {key.removeprefix("unet."): value for key, value in converted.items()},
-            prefix=None,
-            network_alphas=alphas or None,
-        )
+        load_companion(unet, made, tmp_path)
         expected = run(unet, inputs(1))
         merged = unets.sd15_unet()
         merge = LoraMerge(find_layers(merged), merged, made.load().lora(), 1.0)
@@ -289,5 +433,12 @@ def test_weights_that_are_offloaded_layer_by_layer_are_refused(tmp_path):
     unet = unets.sd15_unet()
     attn1 = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
     attn1.to_q = torch.nn.Linear(32, 32, bias=False, device="meta")
-    with pytest.raises(WrongWeights, match=r"not in memory \(sequential CPU offload"):
+    with pytest.raises(WrongWeights, match=r"not in memory \(it is offloaded layer by layer"):
+        LoraMerge(find_layers(unet), unet, make_adapter(tmp_path, "faceid").load().lora(), 1.0).install()
+
+
+def test_fused_projections_are_refused(tmp_path):
+    unet = unets.sd15_unet()
+    unet.fuse_qkv_projections()
+    with pytest.raises(WrongWeights, match=r"q, k and v were fused\. Call unfuse_qkv_projections"):
         LoraMerge(find_layers(unet), unet, make_adapter(tmp_path, "faceid").load().lora(), 1.0).install()

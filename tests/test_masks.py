@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lib_faceid.core.masks import check_mask, layer_size, resize_mask
 from lib_faceid.errors import MaskMismatch
@@ -38,6 +40,8 @@ def test_area_average():
 def test_kinds_of_mask_that_are_read():
     expected = [[0.0, 1.0]]
     assert check_mask(torch.tensor([[0, 255]], dtype=torch.uint8)).tolist() == expected
+    assert check_mask(torch.tensor([[0, 1]], dtype=torch.uint8)).tolist() == expected
+    assert check_mask(torch.tensor([[0, 255]])).tolist() == expected
     assert check_mask(torch.tensor([[False, True]])).tolist() == expected
     assert check_mask(torch.tensor([[[-3.0, 3.0]]])).tolist() == expected
 
@@ -54,3 +58,13 @@ def test_kinds_of_mask_that_are_read():
 def test_what_is_no_mask(mask, sentence):
     with pytest.raises(MaskMismatch, match=sentence):
         check_mask(mask)
+
+
+def test_arrays_and_pictures():
+    from lib_faceid.engine.acts import _as_tensor
+
+    drawn = np.array([[0, 255], [128, 0]], dtype=np.uint8)
+    for mask in (drawn, Image.fromarray(drawn)):
+        torch.testing.assert_close(check_mask(_as_tensor(mask)), torch.tensor([[0.0, 1.0], [128 / 255, 0.0]]))
+    with pytest.raises(MaskMismatch, match=r"found \(2, 2, 3\)"):
+        check_mask(_as_tensor(Image.fromarray(drawn).convert("RGB")))

@@ -12,15 +12,18 @@ from diffusers import (
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
     StableDiffusionImg2ImgPipeline,
+    StableDiffusionInstructPix2PixPipeline,
     StableDiffusionPAGPipeline,
+    StableDiffusionPanoramaPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
 
 import lib_faceid
+from lib_faceid.core.patch import live_patches
 from lib_faceid.core.tokens import Row
-from lib_faceid.errors import RowsMismatch
-from lib_faceid.hosts.standalone import PipelineCalls
+from lib_faceid.errors import RowsMismatch, UnsupportedUNet
+from lib_faceid.hosts.pipeline_calls import PipelineCalls
 
 from . import oracle_diffusers, unets
 from .adapters import make_adapter
@@ -110,7 +113,7 @@ def test_with_guidance_equal_to_diffusers(tmp_path, base, pictures):
 
 
 def test_the_negative_half_gets_the_uncond_tokens(tmp_path):
-    """Seen from outside: swapping the two token sets of the identity is the same as swapping the halves."""
+    """Seen from outside: what reaches to_out, less what reaches it without us, is attention to each side's tokens."""
     identity = make_adapter(tmp_path, "faceid").identity()
     seen = []
     pipe = sd15()
@@ -182,11 +185,33 @@ def test_progress_by_the_pipelines_own_timesteps(scheduler, expected):
     assert recorder.steps == pytest.approx(expected * 2)
 
 
-def test_progress_of_img2img_starts_at_zero():
-    pipe = sd15(StableDiffusionImg2ImgPipeline)
+@pytest.mark.parametrize(
+    ("scheduler", "steps", "expected"),
+    [
+        (lambda: DDIMScheduler(steps_offset=1, clip_sample=False), 6, [0, 1 / 3, 2 / 3]),
+        # 15 timesteps, of which the pass takes the last 7 and enters on the second of a pair
+        (lambda: HeunDiscreteScheduler(steps_offset=1), 8, [i / 7 for i in range(7)]),
+    ],
+)
+def test_progress_of_img2img_starts_at_zero(scheduler, steps, expected):
+    pipe = sd15(StableDiffusionImg2ImgPipeline, scheduler=scheduler())
     recorder = Recorder(pipe)
-    draw(pipe, steps=6, strength=0.5, image=torch.zeros(1, 3, 64, 64))
-    assert recorder.steps == pytest.approx([0, 1 / 3, 2 / 3])
+    for _ in range(2):
+        draw(pipe, steps=steps, strength=0.5, image=torch.zeros(1, 3, 64, 64))
+    assert recorder.steps == pytest.approx(expected * 2)
+
+
+def test_progress_where_the_list_of_timesteps_is_copied_in_between():
+    """Some pipelines put back a copy of the scheduler's state at every step; that begins no new pass."""
+    pipe = sd15()
+    calls = PipelineCalls(pipe)
+    pipe.scheduler.set_timesteps(4)
+    pipe._num_timesteps = 4
+    seen = []
+    for timestep in list(pipe.scheduler.timesteps):
+        pipe.scheduler.timesteps = pipe.scheduler.timesteps.clone()
+        seen.append(calls.progress(timestep))
+    assert seen == [0, 0.25, 0.5, 0.75]
 
 
 def test_start_and_end_in_a_pipeline(tmp_path):
@@ -215,8 +240,77 @@ def test_rows_of_perturbed_attention_guidance():
 
 
 def test_rows_that_do_not_fit_the_guidance():
-    class Pipe:
+    class StableDiffusionPipeline:
         do_classifier_free_guidance = True
 
-    with pytest.raises(RowsMismatch, match="Pipe called its UNet with 3 rows, which is not a multiple of the 2 parts"):
-        PipelineCalls(Pipe()).rows(3)
+    with pytest.raises(RowsMismatch, match="called its UNet with 3 rows, which is not a multiple of the 2 parts"):
+        PipelineCalls(StableDiffusionPipeline()).rows(3)
+
+
+def test_rows_of_instruct_pix2pix():
+    """Prompt, image and unconditional part, in this order."""
+    pipe = sd15(StableDiffusionInstructPix2PixPipeline, image_encoder=None)
+    calls = PipelineCalls(pipe)
+    pipe._guidance_scale, pipe._image_guidance_scale = 5.0, 1.5
+    assert [row.side for row in calls.rows(6)] == ["cond", "cond", "uncond", "uncond", "uncond", "uncond"]
+
+
+def test_a_pipeline_whose_rows_are_not_known(tmp_path):
+    """Panorama puts views side by side and guides outside its property."""
+    pipe = sd15(StableDiffusionPanoramaPipeline, image_encoder=None)
+    identity = make_adapter(tmp_path, "faceid").identity()
+    with (
+        pytest.raises(RowsMismatch, match="How StableDiffusionPanoramaPipeline orders the rows"),
+        lib_faceid.applied(pipe, identity),
+    ):
+        draw(pipe, steps=1)
+
+
+def test_rows_given_for_a_pipeline(tmp_path):
+    pipe, identity = sd15(), make_adapter(tmp_path, "faceid").identity()
+    with lib_faceid.applied(pipe, identity, lora=0.0):
+        expected = draw(pipe)
+    with lib_faceid.applied(pipe, identity, rows=["uncond", "cond"], lora=0.0):
+        assert torch.equal(draw(pipe), expected)
+
+
+def test_another_pipeline_on_the_same_unet_is_an_error(tmp_path):
+    """Built with from_pipe, it has guidance of its own; the given pipeline's would be stale."""
+    pipe, identity = sd15(), make_adapter(tmp_path, "faceid").identity()
+    other = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
+    draw(pipe, guidance=1.0)
+    image = torch.zeros(1, 3, 64, 64)
+    with (
+        pytest.raises(RowsMismatch, match="called by something else than the StableDiffusionPipeline"),
+        lib_faceid.applied(pipe, identity),
+    ):
+        draw(other, image=image)
+    with lib_faceid.applied(other, identity):
+        draw(other, image=image)
+    assert pipe._guidance_scale == 1.0
+    assert live_patches() == []
+
+
+def test_a_pipeline_without_a_unet(tmp_path):
+    class StableDiffusion3Pipeline:
+        transformer = None
+
+    identity = make_adapter(tmp_path, "faceid").identity()
+    with (
+        pytest.raises(UnsupportedUNet, match="StableDiffusion3Pipeline has no UNet"),
+        lib_faceid.applied(StableDiffusion3Pipeline(), identity),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"identity": []}, {"rows": ["positive"]}, {"weight": [1.0, 2.0]}, {"start": 0.7, "end": 0.2}]
+)
+def test_arguments_that_make_no_sense(tmp_path, wrong):
+    given = {"identity": make_adapter(tmp_path, "faceid").identity(), **wrong}
+    with (
+        pytest.raises(ValueError, match=r"No identity|'cond' or 'uncond'|one weight|start <= end"),
+        lib_faceid.applied(sd15(), given.pop("identity"), **given),
+    ):
+        pass

@@ -48,3 +48,8 @@ def test_factors_by_execution_turn():
 def test_a_turn_the_base_does_not_have():
     with pytest.raises(ValueError, match="attentions 0 to 10; there is no 11"):
         factors_by_turn("sdxl", {11: 1.0})
+
+
+def test_weights_that_are_no_numbers():
+    with pytest.raises(ValueError, match="finite number; found nan"):
+        Strength(float("nan"))

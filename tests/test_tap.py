@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -12,7 +15,6 @@ from lib_faceid.core.entries import Entry
 from lib_faceid.core.patch import live_patches
 from lib_faceid.core.strength import Strength
 from lib_faceid.core.tap import Taps
-from lib_faceid.core.tokens import Row
 from lib_faceid.core.unet_map import find_layers
 from lib_faceid.errors import FaceNotApplied, WrongBase
 
@@ -63,13 +65,84 @@ def test_all_layers_fire_in_every_call(unet, identity):
     with lib_faceid.applied(unet, identity) as firing:
         for _ in range(3):
             run(unet, inputs(1))
-    assert (firing.calls, firing.expected, firing.fewest) == (3, 16, 16)
+    assert (firing.calls, firing.acted, firing.expected, firing.fewest) == (3, 3, 16, 16)
 
 
 def test_a_unet_that_bypasses_its_attention_is_an_error(unet, identity):
     unet.forward = lambda sample, *_, **__: sample  # as a TensorRT engine does
-    with pytest.raises(FaceNotApplied, match="ran without its attention modules"), lib_faceid.applied(unet, identity):
+    with pytest.raises(FaceNotApplied, match="ran without the attention modules"), lib_faceid.applied(unet, identity):
         unet(torch.zeros(1, 4, 8, 8), 0, None)
+
+
+def test_a_processor_that_uses_weights_instead_of_modules_is_an_error(unet, identity):
+    """q is seen and the result never passes to_out as a module: nothing is added, so it is not counted as reached."""
+
+    def processor(attn, x, *_, **__):
+        attn.to_q(x)
+        return torch.nn.functional.linear(x, attn.to_out[0].weight, attn.to_out[0].bias)
+
+    for module in find_layers(unet).attentions:
+        module.processor = processor
+    with pytest.raises(FaceNotApplied, match="without the attention modules"), lib_faceid.applied(unet, identity):
+        run(unet, inputs(1))
+
+
+def test_a_block_without_a_picture_is_told(unet, identity):
+    sentence = "The UNet was not called inside the block"
+    with pytest.warns(lib_faceid.FaceIDWarning, match=sentence) as caught, lib_faceid.applied(unet, identity):
+        pass
+    assert caught[0].filename == __file__
+
+
+def test_a_window_that_no_step_falls_into_is_told(unet, identity):
+    with (
+        pytest.warns(lib_faceid.FaceIDWarning, match=r"None of the 2 steps falls in the window .* .0\.9 to 1."),
+        lib_faceid.applied(unet, identity, start=0.9, progress=lambda: 0.5),
+    ):
+        run(unet, inputs(1))
+        run(unet, inputs(1))
+
+
+def test_progress_is_read_once_in_a_call(unet, identity):
+    """A tensor would otherwise be compared in every layer, on CUDA each time waiting for the device."""
+    reads = []
+
+    class Fraction:
+        def __float__(self):
+            reads.append(1)
+            return 0.5
+
+    with lib_faceid.applied(unet, identity, end=0.6, progress=Fraction):
+        run(unet, inputs(1))
+    assert len(reads) == 1
+
+
+def test_after_a_failed_call_rows_are_asked_for_again(unet, identity):
+    """The next call enters through ``forward``: the failed call's rows must not serve for it."""
+    fail = attention(unet).to_v.register_forward_pre_hook(lambda *_: 1 / 0)
+    with lib_faceid.applied(unet, identity, rows=["cond"], lora=0.0):
+        with pytest.raises(ZeroDivisionError):
+            run(unet, inputs(1))
+        fail.remove()
+        assert unet._forward_hooks_always_called
+        with torch.no_grad():
+            found = unet.forward(**inputs(2)).sample
+        assert torch.equal(found, run(unet, inputs(2)))
+
+
+def test_torchs_defaults_do_not_matter(unet, tmp_path):
+    """Hosts set a default dtype and device, and call under autocast."""
+    made = make_adapter(tmp_path, "faceid-plusv2")
+    expected = made.identity()
+    features, adapter = made.features(), made.load()
+    torch.set_default_dtype(torch.float16)
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = lib_faceid.make_identity(adapter, **features)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found.tokens, expected.tokens)
+    assert torch.equal(found.kv[3].v, expected.kv[3].v)
 
 
 def test_skipped_layers_are_told(unet, identity):
@@ -129,16 +202,35 @@ def test_results_of_another_shape_are_an_error(unet, identity):
         run(unet, inputs(1))
 
 
-def test_gradients_flow_through_the_identity(unet, identity):
-    """Guidance extensions differentiate through the UNet; tables made in inference mode must not stand in the way."""
+@pytest.mark.parametrize("mask", [None, torch.tril(torch.ones(8, 8))])
+def test_gradients_flow_through_the_identity(unet, identity, mask):
+    """Guidance extensions differentiate through the UNet; what was made in inference mode must not stand in the way.
+
+    The gradient is that of finite differences along one direction, and not the bare UNet's.
+    """
     call = inputs(1)
-    sample = call["sample"].clone().requires_grad_()
-    with lib_faceid.applied(unet, identity, lora=0.0):
+    unet, sample = unet.double(), call["sample"].double()
+    call = {**call, "encoder_hidden_states": call["encoder_hidden_states"].double()}
+    direction = torch.randn_like(sample)
+
+    def total(x):
+        return unet(**{**call, "sample": x}).sample.sum()
+
+    def slope():
+        x = sample.clone().requires_grad_()
+        total(x).backward()
+        return (x.grad * direction).sum()
+
+    bare = slope()
+    with lib_faceid.applied(unet, identity, weight=3.0, mask=mask, lora=0.0):
         with torch.inference_mode():
-            unet(**{**call, "sample": call["sample"]})
-        unet(**{**call, "sample": sample}).sample.sum().backward()
-    assert sample.grad is not None
-    assert torch.isfinite(sample.grad).all()
+            total(sample)
+        exact = slope()
+        with torch.no_grad():
+            step = 1e-4 * direction
+            estimate = (total(sample + step) - total(sample - step)) / 2e-4
+    torch.testing.assert_close(exact, estimate, rtol=1e-3, atol=1e-6)
+    assert (exact - bare).abs() > 10 * (exact - estimate).abs()
 
 
 def test_an_identity_made_in_inference_mode(unet, tmp_path):
@@ -147,6 +239,7 @@ def test_an_identity_made_in_inference_mode(unet, tmp_path):
     with torch.inference_mode():
         identity = made.identity()
     assert not identity.tokens.is_inference()
+    assert not identity.vectors.is_inference()
     assert torch.equal(identity.tokens, expected.tokens)
 
 
@@ -186,22 +279,20 @@ def test_channels_of_another_model(unet, tmp_path):
         Taps(unet, find_layers(unet), [Entry(wide, Strength())], source=None)
 
 
-def test_tensors_are_let_go(unet, identity):
-    import gc
-    import weakref
-
-    class Host:
-        def rows(self, batch):
-            return [Row("cond")]
-
-    taps = Taps(unet, find_layers(unet), [Entry(identity.kv, Strength())], Host())
-    with taps:
-        run(unet, inputs(1))
-        tables = [weakref.ref(form.k) for tap in taps._taps for form in tap._forms]
-        assert tables
-        assert all(table() is not None for table in tables)
+def test_unet_and_tensors_are_let_go_at_once(tmp_path):
+    """Without waiting for the garbage collector: ``del pipe`` has to give the memory back."""
+    made, unet = make_adapter(tmp_path, "faceid"), unets.sd15_unet()
+    identity = made.identity()
     gc.collect()
-    assert all(table() is None for table in tables)
+    gc.disable()
+    try:
+        with lib_faceid.applied(unet, identity, mask=torch.ones(8, 8)):
+            run(unet, inputs(1))
+        watched = [weakref.ref(unet), weakref.ref(identity.main.kv[0].k)]
+        del unet, identity
+        assert [reference() for reference in watched] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_hooks_of_others_on_the_same_modules_stay(unet, identity):

@@ -34,12 +34,13 @@ class CallSource(Protocol):
 
 @dataclass
 class Call:
-    """One UNet call: its rows, its progress, latent (height, width) where known, and the layers reached so far."""
+    """One UNet call: its rows, its progress, latent (height, width) where known, and what has been reached so far."""
 
     rows: tuple[Row, ...]
     progress: float
     latent: tuple[int, int] | None
-    fired: set[int] = field(default_factory=set[int])
+    reached: set[int] = field(default_factory=set[int])
+    acted: bool = False
 
 
 class Calls:
@@ -58,7 +59,7 @@ class Calls:
             raise RowsMismatch(
                 f"The UNet was called with {batch} rows and it is not known which prompt side they belong to."
             )
-        return Call(rows, self._source.progress(timestep) if self._timed else 0.0, latent)
+        return Call(rows, float(self._source.progress(timestep)) if self._timed else 0.0, latent)
 
     def clear(self) -> None:
         """Let go of every tensor."""
@@ -69,7 +70,8 @@ class Calls:
         """Kinds of q's rows (B, N, C). Raises RowsMismatch when B is not a multiple of the call's rows."""
         key = (call.rows, q.shape[0], q.device)
         if key not in self._picks:
-            self._picks[key] = self._new_pick(call.rows, q.shape[0], q.device)
+            with torch.inference_mode(False):  # kept for later calls, which may want gradients
+                self._picks[key] = self._new_pick(call.rows, q.shape[0], q.device)
         return self._picks[key]
 
     def _new_pick(self, rows: tuple[Row, ...], batch: int, device: torch.device) -> Pick:
@@ -95,23 +97,30 @@ class Calls:
         size = self._size_of(call, q) if masked else None
         key = (factors, tuple(id(entry.mask) for entry in leaders), size, q.device)
         if key not in self._gains:
-            columns = [self._column(entry, factor, size) for entry, factor in zip(leaders, factors, strict=True)]
-            self._gains[key] = torch.stack(columns, dim=-1).to(q.device)
+            with torch.inference_mode(False):
+                columns = [self._column(entry, factor, size) for entry, factor in zip(leaders, factors, strict=True)]
+                self._gains[key] = torch.stack(columns, dim=-1).to(q.device)
         return self._gains[key]
 
     def _column(self, entry: Entry, factor: float, size: tuple[int, int] | None) -> Tensor:
         """factor times the mask at ``size``, flattened; (1,) where no mask takes part."""
         if size is None:
-            return torch.full((1,), factor)
+            return torch.full((1,), factor, dtype=torch.float32, device="cpu")
         if entry.mask is None:
-            return torch.full((size[0] * size[1],), factor)
+            return torch.full((size[0] * size[1],), factor, dtype=torch.float32, device="cpu")
         return resize_mask(entry.mask, size) * factor
 
     def _size_of(self, call: Call, q: Tensor) -> tuple[int, int]:
-        if call.latent is None or q.shape[0] != len(call.rows):
+        if call.latent is None:
+            raise MaskMismatch(
+                "A region mask cannot be used here: the size of the picture is not known, because the UNet was "
+                "entered in "
+                "an unusual way (gradient checkpointing, a replaced call). Undo that or remove the mask."
+            )
+        if q.shape[0] != len(call.rows):
             raise MaskMismatch(
                 f"A region mask cannot be used here: the UNet works on {q.shape[0]} rows where {len(call.rows)} are "
-                "known, as tiling "
-                "extensions do. Switch tiling off or remove the mask."
+                "known, "
+                "as tiling extensions do. Switch tiling off or remove the mask."
             )
         return layer_size(call.latent, q.shape[1])

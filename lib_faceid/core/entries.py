@@ -49,11 +49,15 @@ class Run:
 
     def keys_values(self, n: int, kinds: Sequence[Kind]) -> tuple[Tensor, Tensor]:
         """Keys and values (R, G, T, C) of layer n for all kinds; zeros where a group has nobody for a kind."""
-        picked = [[_member(group, kind) for group in self.groups] for kind in kinds]
-        some = self.groups[0][0].kv[n]
+        made = {id(entry): entry.kv[n] for group in self.groups for entry in group}  # a sum is made when it is read
+        some = made[id(self.groups[0][0])]
         nobody = torch.zeros_like(some.k[0])
-        k = [[m.kv[n].k[kind.side] if m else nobody for m in row] for row, kind in zip(picked, kinds, strict=True)]
-        v = [[m.kv[n].v[kind.side] if m else nobody for m in row] for row, kind in zip(picked, kinds, strict=True)]
+
+        def pick(group: Group, kind: Kind, part: str) -> Tensor:
+            member = _member(group, kind)
+            return nobody if member is None else getattr(made[id(member)], part)[kind.side]
+
+        k, v = ([[pick(group, kind, part) for group in self.groups] for kind in kinds] for part in ("k", "v"))
         return _stack2(k), _stack2(v)
 
 

@@ -29,18 +29,19 @@ def layer_size(latent: tuple[int, int], queries: int) -> tuple[int, int]:
 
 
 def check_mask(mask: Tensor) -> Tensor:
-    """The mask as float32 (height, width) with values in 0..1; accepts bool, uint8 (0..255) and floats, and (1, height,
-    width).
+    """The mask as float32 (height, width) on the CPU with values in 0..1.
 
-    Raises MaskMismatch for other shapes, an empty mask or values that are not numbers.
+    Accepts (height, width) or (1, height, width) of bool, of floats, or of integers, which mean 0..255 as soon as one
+    of them is above 1. Raises MaskMismatch for other shapes, an empty mask or values that are not numbers.
     """
     plane = mask[0] if mask.ndim == 3 and mask.shape[0] == 1 else mask
     if plane.ndim != 2 or plane.numel() == 0:
         raise MaskMismatch(f"A region mask has the shape (height, width); found {tuple(mask.shape)}.")
-    values = plane.to(torch.float32) / 255.0 if plane.dtype == torch.uint8 else plane.to(torch.float32)
+    values = plane.detach().to("cpu", torch.float32)
     if not torch.isfinite(values).all():
         raise MaskMismatch("The region mask holds values that are not numbers; give 0 (not here) to 1 (here).")
-    return values.clamp(0.0, 1.0)
+    whole = not (plane.is_floating_point() or plane.dtype == torch.bool)
+    return (values / 255.0 if whole and values.max() > 1 else values).clamp(0.0, 1.0)
 
 
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -11,7 +11,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.utils.hooks import RemovableHandle
@@ -55,6 +55,21 @@ class Patch(ABC):
 
     @abstractmethod
     def _remove(self) -> None: ...
+
+
+def weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that calls a bound method without keeping its object alive; for hooks and patches of that object.
+
+    Otherwise object, patch and hook would form a circle, and the tensors of a picture would wait for the garbage
+    collector.
+    """
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        alive = reference()
+        return None if alive is None else alive(*args, **kwargs)
+
+    return call
 
 
 _ABSENT = object()
@@ -117,6 +132,9 @@ class HookPatch(Patch):
             handle.remove()
 
 
+Installed = TypeVar("Installed", bound="PatchSet")
+
+
 class PatchSet:
     """Several patches as one: all are installed or none, all are removed even if one removal fails.
 
@@ -146,7 +164,7 @@ class PatchSet:
         if failure is not None:
             raise failure
 
-    def __enter__(self) -> PatchSet:
+    def __enter__(self: Installed) -> Installed:
         self.install()
         return self
 

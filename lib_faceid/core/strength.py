@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ class Strength:
     by_layer: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise ValueError(f"A weight is a finite number; found {self.weight}.")
         if not 0.0 <= self.start <= self.end <= 1.0:
             raise ValueError(f"0 <= start <= end <= 1 must hold; found start {self.start} and end {self.end}.")
 
@@ -32,6 +35,10 @@ class Strength:
         if not self.start <= min(1.0, progress) <= self.end:
             return 0.0
         return self.weight * (1.0 if self.by_layer is None else self.by_layer[n])
+
+    def acts_on(self, n: int) -> bool:
+        """Whether layer n ever receives anything."""
+        return self.weight != 0.0 and (self.by_layer is None or self.by_layer[n] != 0.0)
 
     @property
     def is_timed(self) -> bool:

@@ -9,36 +9,21 @@ The host's attention runs untouched, so other extensions keep their effect.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import FaceNotApplied, WrongBase
-from .attend import Form, Gain, Pick, choose_form
-from .calls import Call, Calls, CallSource
-from .entries import Arrangement, Entry, Run
-from .patch import HookPatch, PatchSet
+from .attend import Form, Gain, Pick
+from .calls import CallSource
+from .entries import Entry
+from .patch import HookPatch, PatchSet, weakly
+from .session import Firing, Session
 from .unet_map import BASE_TITLES, UNetLayers, linear_sizes
 
 
-@dataclass
-class Firing:
-    """How often the taps were reached: UNet calls seen, taps installed, and the fewest taps that fired in one call."""
-
-    expected: int
-    calls: int = 0
-    fewest: int | None = None
-
-    def note(self, fired: int) -> None:
-        self.calls += 1
-        self.fewest = fired if self.fewest is None else min(self.fewest, fired)
-
-
-class Taps:
-    """The entries on one UNet. ``install`` and ``remove`` are a pair; also a context manager.
+class Taps(PatchSet):
+    """The entries on one UNet: all their hooks as one patch set, installed and removed as a pair.
 
     Everything is checked in the constructor, before the UNet is touched. Raises WrongBase when an entry lacks a layer
     of the UNet or has other channels. ``firing`` tells afterwards what was reached.
@@ -46,96 +31,70 @@ class Taps:
 
     def __init__(self, unet: nn.Module, layers: UNetLayers, entries: Sequence[Entry], source: CallSource) -> None:
         _check_channels(layers, entries)
-        self._arrangement = Arrangement(tuple(entries))
-        self.calls = Calls(self._arrangement, source)
-        self._taps = tuple(
-            _Tap(self, n, attention, layers.names[n])
-            for n, attention in enumerate(layers.attentions)
-            if any(entry.strength.weight and _factor(entry, n) for entry in entries)
-        )
-        self.firing = Firing(expected=len(self._taps))
-        self._call: Call | None = None
-        begin = HookPatch("unet", unet, lambda m: m.register_forward_pre_hook(self._begin, with_kwargs=True))
-        finish = HookPatch("unet", unet, lambda m: m.register_forward_hook(self._finish))
-        self._patches = PatchSet([begin, *(patch for tap in self._taps for patch in tap.patches), finish])
+        acting = [n for n in range(len(layers.attentions)) if any(entry.strength.acts_on(n) for entry in entries)]
+        self.session = Session(entries, source, expected=len(acting))
+        self._taps = tuple(_Tap(self.session, n, layers.attentions[n], layers.names[n]) for n in acting)
+        begin, finish = weakly(self._begin), weakly(self._finish)
+        first = HookPatch("unet", unet, lambda m: m.register_forward_pre_hook(begin, with_kwargs=True))
+        last = HookPatch("unet", unet, lambda m: m.register_forward_hook(finish, always_call=True))
+        super().__init__([first, *(patch for tap in self._taps for patch in tap.patches), last])
+
+    @property
+    def firing(self) -> Firing:
+        """Counts of UNet calls and of layers reached."""
+        return self.session.firing
 
     def install(self) -> None:
         """Seat all hooks, or none."""
         for tap in self._taps:
             tap.aim()
-        self._patches.install()
+        super().install()
 
     def remove(self) -> None:
         """Take all hooks away and let go of every tensor."""
         try:
-            self._patches.remove()
+            super().remove()
         finally:
-            self._call = None
-            self.calls.clear()
+            self.session.clear()
             for tap in self._taps:
                 tap.clear()
 
-    def __enter__(self) -> Taps:
-        self.install()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove()
-
     def _begin(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before every UNet call: whose rows are these, how far is the pass, do the hooks still sit where q is made."""
+        self.session.call = None
         sample = args[0] if args else kwargs.get("sample", kwargs.get("x"))
         if not isinstance(sample, Tensor) or sample.ndim < 3:
             raise FaceNotApplied(f"{type(unet).__name__} was called without a latent as its first argument.")
         for tap in self._taps:
             tap.aim()
         timestep = args[1] if len(args) > 1 else kwargs.get("timestep", kwargs.get("timesteps"))
-        self._call = self.calls.begin(sample.shape[0], (sample.shape[-2], sample.shape[-1]), timestep)
+        self.session.begin(sample.shape[0], (sample.shape[-2], sample.shape[-1]), timestep)
 
     def _finish(self, unet: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        call, self._call = self._call, None
-        if call is None:
-            return
-        self.firing.note(len(call.fired))
-        if not call.fired and self._taps:
+        """After every UNet call; ``output`` is None when it failed, which is then not our subject."""
+        reached = self.session.finish(failed=output is None)
+        if reached == 0 and self._taps:
             raise FaceNotApplied(
-                f"{type(unet).__name__} ran without its attention modules, so the identity could not be added. An "
-                "engine that replaces "
-                "the UNet (TensorRT, a compiled or cached one) is active; switch it off for FaceID."
+                f"{type(unet).__name__} ran without the attention modules the identity is added to. An engine that "
+                "replaces them (TensorRT, a compiled or cached UNet, a processor that uses weights instead of "
+                "modules) is "
+                "active; switch it off for FaceID."
             )
-
-    def state_of(self, n: int, q: Tensor) -> Call:
-        """The call that layer n belongs to; made up from q when the UNet's own ``__call__`` was bypassed."""
-        call = self._call or self.calls.begin(q.shape[0], None)
-        call.fired.add(n)
-        return call
-
-    def build(self, run: Run, n: int, heads: int, q: Tensor) -> Form:
-        """Keys and values of layer n as q needs them; ordinary tensors even when the host runs in inference mode."""
-        with torch.inference_mode(False), torch.no_grad():
-            k, v = run.keys_values(n, self._arrangement.kinds)
-            form = choose_form(run.tokens, len(run.groups), k.shape[-1])(k, v, heads)
-            form.k, form.v = form.k.to(q.device, q.dtype), form.v.to(q.device, q.dtype)
-            return form
-
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        return self._arrangement.runs
 
 
 class _Tap:
-    """The pair of hooks on one cross-attention, with the one slot they share."""
+    """The pair of hooks on one cross-attention, with the one slot they share.
 
-    def __init__(self, taps: Taps, n: int, attention: nn.Module, name: str) -> None:
-        self._taps, self._n, self._attention = taps, n, attention
-        self._slot: list[tuple[Form, Tensor, Pick, Gain]] = []
+    The slot is None until q was seen, and then holds what is to be added: nothing, where the strength is 0.
+    """
+
+    def __init__(self, session: Session, n: int, attention: nn.Module, name: str) -> None:
+        self._session, self._n, self._attention = session, n, attention
+        self._slot: list[tuple[Form, Tensor, Pick, Gain]] | None = None
         self._forms: tuple[Form, ...] = ()
-        self._query = HookPatch(f"{name}.to_q", self._to_q, lambda m: m.register_forward_hook(self._on_query))
-        self._output = HookPatch(
-            f"{name}.to_out.0", self._to_out, lambda m: m.register_forward_pre_hook(self._on_output)
-        )
+        seen, added = weakly(self._on_query), weakly(self._on_output)
+        self._query = HookPatch(f"{name}.to_q", self._to_q, lambda m: m.register_forward_hook(seen))
+        self._output = HookPatch(f"{name}.to_out.0", self._to_out, lambda m: m.register_forward_pre_hook(added))
         self.patches = (self._query, self._output)
 
     @property
@@ -157,43 +116,42 @@ class _Tap:
                 patch.module = module
 
     def clear(self) -> None:
-        self._slot, self._forms = [], ()
+        self._slot, self._forms = None, ()
 
     def _on_query(self, module: nn.Module, args: tuple[Any, ...], q: Tensor) -> None:
-        self._slot = []
+        self._slot = None
         if module is not self._to_q:  # wrapped since the call began: this is not the whole q
             return
-        call = self._taps.state_of(self._n, q)
-        pick = self._taps.calls.pick(call, q)
-        for run, form in zip(self._taps.runs, self._forms_for(q), strict=True):
-            gain = self._taps.calls.gain(run, self._n, call, q)
-            if isinstance(gain, Tensor) or gain != 0.0:
-                self._slot.append((form, form.attend(q, pick, gain), pick, gain))
+        pick, gains = self._session.rows_and_gains(self._n, q)
+        self._slot = [
+            (form, form.attend(q, pick, gain), pick, gain)
+            for form, gain in zip(self._forms_for(q), gains, strict=True)
+            if isinstance(gain, Tensor) or gain != 0.0
+        ]
 
     def _on_output(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        slot, self._slot = self._slot, []
-        if not slot:
+        slot, self._slot = self._slot, None
+        if slot is None:
             return None
         x, *rest = args
         for form, pending, pick, gain in slot:
             if x.shape[:2] != pending.shape[:2]:
                 raise FaceNotApplied(
                     f"Cross-attention {self._n} made {tuple(pending.shape[:2])} queries but {tuple(x.shape[:2])} "
-                    "results, so the identity "
-                    "cannot be added. Another extension changes the attention in between; switch it off for FaceID."
+                    "results, "
+                    "so the identity cannot be added. Another extension changes the attention in between; switch it "
+                    "off "
+                    "for FaceID."
                 )
             x = form.add(x, pending, pick, gain)
+        self._session.reached(self._n, added=bool(slot))
         return (x, *rest)
 
     def _forms_for(self, q: Tensor) -> tuple[Form, ...]:
         if not self._forms or (self._forms[0].k.device, self._forms[0].k.dtype) != (q.device, q.dtype):
             heads = int(self._attention.heads)  # type: ignore[arg-type]
-            self._forms = tuple(self._taps.build(run, self._n, heads, q) for run in self._taps.runs)
+            self._forms = self._session.build(self._n, heads, q)
         return self._forms
-
-
-def _factor(entry: Entry, n: int) -> float:
-    return 1.0 if entry.strength.by_layer is None else entry.strength.by_layer[n]
 
 
 def _check_channels(layers: UNetLayers, entries: Sequence[Entry]) -> None:

@@ -93,10 +93,15 @@ class _Scratch:
     """
 
     def __init__(self) -> None:
-        self._buffer = torch.empty(0)
+        self._buffer = _empty(0)
 
     def float32(self, weight: Tensor) -> Tensor:
         """The weight's values in the buffer; valid until the next call."""
         if self._buffer.numel() < weight.numel():
-            self._buffer = torch.empty(weight.numel())
+            self._buffer = _empty(weight.numel())
         return self._buffer[: weight.numel()].view(weight.shape).copy_(weight)
+
+
+def _empty(count: int) -> Tensor:
+    """Float32 on the CPU whatever torch's defaults are; hosts change them."""
+    return torch.empty(count, dtype=torch.float32, device="cpu")

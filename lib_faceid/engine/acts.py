@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
-from typing import TypeVar
+from typing import Any, cast
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from ..core.entries import Entry
@@ -16,7 +17,7 @@ from ..library.identity import Identity
 from ..weights.adapter import Adapter
 
 People = Identity | Sequence[Identity]
-Value = TypeVar("Value")
+Mask = Any  # a tensor, a numpy array or a PIL image
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class Act:
 
     identity: Identity
     strength: Strength = field(default_factory=Strength)
-    mask: Tensor | None = None
+    mask: Mask | None = None
     images: frozenset[int] | None = None
     lora: float | None = None
     adapter: Adapter | None = None
 
     def entry(self) -> Entry:
         """What the tap needs. Raises MaskMismatch for a mask that is none."""
-        mask = None if self.mask is None else check_mask(self.mask)
+        mask = None if self.mask is None else check_mask(_as_tensor(self.mask))
         return Entry(self.identity.kv, self.strength, mask, self.images)
 
 
@@ -47,24 +48,32 @@ class Together:
     people: People
     weight: float | Sequence[float] = 1.0
     window: tuple[float, float] = (0.0, 1.0)
-    mask: Tensor | Sequence[Tensor | None] | None = None
+    mask: Mask | Sequence[Mask | None] | None = None
     lora: float | None = None
     adapter: Adapter | None = None
 
     def acts(self) -> list[Act]:
-        """One act for each identity. Raises ValueError when the numbers of weights or masks do not match."""
+        """One act for each identity. Raises ValueError when there is none, or weights or masks do not match in
+        number.
+        """
         people = [self.people] if isinstance(self.people, Identity) else list(self.people)
-        weights = (
-            _spread(self.weight, len(people), "weight") if isinstance(self.weight, Sequence) else repeat(self.weight)
-        )
-        masks = _spread(self.mask, len(people), "mask") if isinstance(self.mask, Sequence) else repeat(self.mask)
+        if not people:
+            raise ValueError("No identity was given; make one with make_identity or load one with load_identity.")
+        weights = _spread(self.weight, len(people), "weight")
+        masks = _spread(self.mask, len(people), "mask")
         return [
             Act(person, Strength(float(weight), *self.window), mask, lora=self.lora, adapter=self.adapter)
-            for person, weight, mask in zip(people, weights, masks, strict=False)  # repeat() has no end
+            for person, weight, mask in zip(people, weights, masks, strict=True)
         ]
 
 
-def _spread(values: Sequence[Value], count: int, name: str) -> Sequence[Value]:
+def _spread(value: Any, count: int, name: str) -> list[Any]:
+    """One value for everybody, or a list or tuple of one for each."""
+    values = list(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else [value] * count
     if len(values) != count:
         raise ValueError(f"{count} identities need one {name}, or one for each; found {len(values)}.")
     return values
+
+
+def _as_tensor(mask: Mask) -> Tensor:
+    return mask if isinstance(mask, Tensor) else torch.as_tensor(np.array(mask))

@@ -52,8 +52,8 @@ def make_identity(
     if combine not in (None, "mean", "concat"):
         raise BadIdentity(f"combine is 'mean', 'concat' or None; found {combine!r}.")
     raw = RawFeatures(embeddings, clip_hidden, clip_pooled, clip_uncond)
-    features = check_features(adapter, raw)
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        features = check_features(adapter, raw)
         main, clip = _tokens(adapter, features, combine)
         parts = [main] if clip is None else [main, clip]
         kvs = project_kv(parts, adapter.layer_weights())

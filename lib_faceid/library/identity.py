@@ -8,12 +8,14 @@ each part ``main`` and, where there is a structure factor, ``clip``: ``<part>.co
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from ..core.tokens import KV, LayerKV, Tokens
@@ -143,16 +145,38 @@ def _identity(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Ide
     if base not in BASE_TITLES:
         raise ValueError(f"its base is {base!r}, expected one of {', '.join(BASE_TITLES)}")
     main = _read_part("main", base, tensors)
+    clip = _read_part("clip", base, tensors) if "clip.cond" in tensors else None
+    structure = float(metadata["structure"])
+    if clip is not None and _sizes(clip) != _sizes(main):
+        raise ValueError("its two parts have different sizes")
+    if not math.isfinite(structure) or any(not _is_plain(tensor) for tensor in tensors.values()):
+        raise ValueError("it holds values that are not float32 numbers")
     return Identity(
         base=base,
         context_width=main.tokens.cond.shape[1],
-        origin=Origin(**{key: json.loads(metadata[key]) for key in Origin.__dataclass_fields__}),
+        origin=_read_origin(metadata),
         main=main,
-        clip=_read_part("clip", base, tensors) if "clip.cond" in tensors else None,
-        structure=float(metadata["structure"]),
+        clip=clip,
+        structure=structure,
         vectors=tensors.get("vectors"),
         name=metadata["name"],
     )
+
+
+def _read_origin(metadata: Mapping[str, str]) -> Origin:
+    values = {item.name: json.loads(metadata[item.name]) for item in fields(Origin)}
+    wrong = [item.name for item in fields(Origin) if type(values[item.name]).__name__ != item.type]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is {values[wrong[0]]!r}")
+    return Origin(**values)
+
+
+def _sizes(part: Part) -> list[tuple[int, ...]]:
+    return [tuple(part.tokens.cond.shape), *(tuple(kv.k.shape) for kv in part.kv.values())]
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.float32 and bool(torch.isfinite(tensor).all())
 
 
 def _read_part(name: str, base: Base, tensors: Mapping[str, Tensor]) -> Part:

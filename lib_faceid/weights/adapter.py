@@ -17,7 +17,7 @@ from .lora import Lora, embedded_lora
 from .read import TensorFile, open_tensors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Adapter:
     """A recognised adapter file. Only its header has been read; weights are read when asked for and not kept."""
 

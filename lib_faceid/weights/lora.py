@@ -7,7 +7,7 @@ Effect on a projection: W' = W + strength * up @ down, for q, k, v and out of se
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +64,9 @@ class LoraTarget:
         return f"{key}.{self.projection}_lora"
 
 
+Names = Mapping[LoraTarget, tuple[str, str]]  # tensor names of down and up in a file
+
+
 @dataclass(frozen=True)
 class LoraPair:
     """down (rank, in) and up (out, rank) in the stored dtype; the change to the weight (out, in) is up @ down."""
@@ -72,18 +75,24 @@ class LoraPair:
     down: Tensor
     up: Tensor
 
-    def delta(self, strength: float) -> Tensor:
-        """strength * up @ down, float32 (out, in)."""
-        return strength * (self.up.to(torch.float32) @ self.down.to(torch.float32))
+    def delta(self, strength: float, device: torch.device) -> Tensor:
+        """strength * up @ down, float32 (out, in), computed on the device: only the narrow matrices travel there."""
+        up, down = self.up.to(device, torch.float32), self.down.to(device, torch.float32)
+        with torch.autocast(device.type, enabled=False), torch.no_grad():
+            return strength * (up @ down)
 
 
 @dataclass(frozen=True)
 class Lora:
-    """Where the pairs come from. ``pairs()`` reads them anew, one in memory at a time; ``digest()`` names the file."""
+    """Where the pairs come from. ``shapes`` are those of the weights (out, in) they change, from the file's header.
+
+    ``pairs()`` reads them anew, one in memory at a time; ``digest()`` is the file's sha256.
+    """
 
     base: Base
     rank: int
     path: Path
+    shapes: Mapping[LoraTarget, tuple[int, int]]
     digest: Callable[[], str]
     pairs: Callable[[], Iterator[LoraPair]]
 
@@ -103,7 +112,7 @@ def embedded_lora(file: TensorFile, recognised: Recognised, digest: Callable[[],
         target: (keys[f"{target.embedded}.down.weight"], keys[f"{target.embedded}.up.weight"])
         for target in targets(recognised.base)
     }
-    return Lora(recognised.base, recognised.lora_rank, file.path, digest, lambda: _read_pairs(file, names))
+    return _lora(file, recognised.base, names, digest)
 
 
 def companion_lora(path: str | os.PathLike[str]) -> Lora:
@@ -119,8 +128,7 @@ def companion_lora(path: str | os.PathLike[str]) -> Lora:
             f"{len(modules)} "
             f"modules (expected 256 for 128, or 1120 for 560){f', and lacks {missing[0]}' if missing else ''}."
         )
-    rank = file.tensors[next(iter(wanted.values()))[0]].shape[0]
-    return Lora(base, rank, file.path, lambda: file_digest(file.path), lambda: _read_pairs(file, wanted))
+    return _lora(file, base, wanted, lambda: file_digest(file.path))
 
 
 def write_companion(lora: Lora, path: str | os.PathLike[str]) -> Path:
@@ -135,11 +143,17 @@ def write_companion(lora: Lora, path: str | os.PathLike[str]) -> Path:
     return write_file(path, save(tensors, metadata={"format": "pt", "faceid_adapter_sha256": lora.digest()}))
 
 
+def _lora(file: TensorFile, base: Base, names: Names, digest: Callable[[], str]) -> Lora:
+    shapes = {target: (file.tensors[up].shape[0], file.tensors[down].shape[1]) for target, (down, up) in names.items()}
+    rank = file.tensors[next(iter(names.values()))[0]].shape[0]
+    return Lora(base, rank, file.path, shapes, digest, lambda: _read_pairs(file, names))
+
+
 def _kohya_names(target: LoraTarget) -> tuple[str, str]:
     return f"{target.kohya}.lora_down.weight", f"{target.kohya}.lora_up.weight"
 
 
-def _read_pairs(file: TensorFile, names: dict[LoraTarget, tuple[str, str]]) -> Iterator[LoraPair]:
+def _read_pairs(file: TensorFile, names: Names) -> Iterator[LoraPair]:
     """Pairs in the order of ``names``, from one opening of the file."""
     stream = file.load_many(name for pair in names.values() for name in pair)
     tensors = (tensor for _, tensor in stream)

@@ -1,7 +1,8 @@
-"""A LoRA merged into a live UNet for a while, and taken out again to the last bit."""
+"""LoRAs merged into a live UNet for a while, and taken out again to the last bit, in whatever order they leave."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -10,120 +11,218 @@ from torch import Tensor, nn
 
 from ..core.patch import Patch, live_patches
 from ..core.unet_map import BASE_TITLES, UNetLayers
-from ..errors import WrongBase, WrongWeights
+from ..errors import WrongBase, WrongWeights, warn_user
 from .lora import Lora, LoraPair, LoraTarget
-
-
-@dataclass
-class _Merged:
-    """A changed weight: its bits before, and the tensor version in which we left it."""
-
-    module: nn.Module
-    before: Tensor
-    version: int | None
 
 
 class LoraMerge(Patch):
     """Adds ``strength * up @ down`` to every weight of a LoRA while installed.
 
-    The old weights are kept on the CPU and copied back on removal, so they return bit for bit. A weight that somebody
-    else changed meanwhile (``disturbed`` lists them) gets the LoRA subtracted instead, which is exact up to rounding.
-    Raises WrongBase when the UNet has other layers or sizes, WrongWeights when its weights are quantised; the UNet is
-    then as it was.
+    The bits from before the first merge are kept on the CPU, once for all merges on a UNet. When one leaves, they are
+    written back and the others are merged anew, so what remains is what there would be without it. Changes that
+    somebody else made to a weight meanwhile stay (exact up to rounding) and are told in a warning. Everything that can
+    be checked is checked before the UNet is touched: raises WrongBase for a UNet with other layers or sizes,
+    WrongWeights where weights are quantised, offloaded or fused.
     """
 
     def __init__(self, layers: UNetLayers, unet: nn.Module, lora: Lora, strength: float) -> None:
         super().__init__(f"{lora.path.name}: LoRA at {strength:g}")
         self.unet, self.lora, self.strength = unet, lora, strength
-        self.disturbed: list[str] = []
         self._layers = layers
-        self._merged: dict[LoraTarget, _Merged] = {}
+        self._stack = _Stack()
+        self._holders = 0
+
+    def hold(self) -> None:
+        """Install for the first holder; others share it."""
+        if not self._holders:
+            self.install()
+        self._holders += 1
+
+    def release(self) -> None:
+        """Remove with the last holder."""
+        self._holders -= 1
+        if not self._holders:
+            self.remove()
 
     def _install(self) -> None:
+        linears = {target: find_linear(self._layers, self.unet, target) for target in self._checked_targets()}
+        others = merges_on(self.unet)
+        self._stack = others[0]._stack if others else _Stack()
+        self._stack.keep(linears)
+        self._stack.active.append(self)
+        try:
+            self._stack.apply(self)
+        except BaseException:
+            self._remove()
+            raise
+
+    def _remove(self) -> None:
+        stack, self._stack = self._stack, _Stack()
+        disturbed = stack.leave(self)
+        if disturbed:
+            warn_user(
+                f"{len(disturbed)} weights (such as {disturbed[0]}) were changed by somebody else while the LoRA of "
+                f"{self.lora.path.name} was merged. Their change was kept; reload the checkpoint if pictures look "
+                "wrong."
+            )
+
+    def _checked_targets(self) -> Iterable[LoraTarget]:
         if self.lora.base != self._layers.base:
             raise WrongBase(
                 f"The LoRA in {self.lora.path.name} is for {BASE_TITLES[self.lora.base]} and this UNet is "
                 f"{BASE_TITLES[self._layers.base]}. Use the adapter made for this checkpoint's base."
             )
-        try:
-            for pair in self.lora.pairs():
-                self._merged[pair.target] = self._merge(pair)
-        except BaseException:
-            self._remove()
-            raise
+        for target, shape in self.lora.shapes.items():
+            self._check(target, shape)
+        return self.lora.shapes
 
-    def _merge(self, pair: LoraPair) -> _Merged:
-        module = find_linear(self._layers, self.unet, pair.target)
-        weight = cast(Tensor, module.weight)
-        self._check(weight, pair)
-        before = weight.detach().to("cpu", copy=True)
-        delta = pair.delta(self.strength).to(weight.device)
-        _write(weight, (weight.detach().to(torch.float32) + delta).to(weight.dtype))
-        return _Merged(module, before, _version(weight))
-
-    def _check(self, weight: Tensor, pair: LoraPair) -> None:
-        expected = (pair.up.shape[0], pair.down.shape[1])
-        if weight.is_meta:
+    def _check(self, target: LoraTarget, shape: tuple[int, int]) -> None:
+        weight = cast(Tensor, find_linear(self._layers, self.unet, target).weight)
+        found, obstacle = tuple(weight.shape), _obstacle(weight, find_attention(self._layers, self.unet, target))
+        if obstacle:
             raise WrongWeights(
-                f"The LoRA of {self.lora.path.name} cannot be merged into this UNet: {pair.target.diffusers} is not in "
-                "memory (sequential CPU offload loads it layer by layer). Use model offload, or lora=0."
+                f"The LoRA of {self.lora.path.name} cannot be merged into this UNet: {target.diffusers} {obstacle}, "
+                "or lora=0."
             )
-        if not weight.is_floating_point() or weight.itemsize < 2:
-            raise WrongWeights(
-                f"The LoRA of {self.lora.path.name} cannot be merged into this UNet: {pair.target.diffusers} is "
-                "stored as "
-                f"{str(weight.dtype).removeprefix('torch.')}. Use a 16 or 32 bit UNet, or lora=0."
-            )
-        if tuple(weight.shape) != expected:
+        if found != shape:
             raise WrongBase(
-                f"The LoRA in {self.lora.path.name} changes {pair.target.diffusers} of shape {expected}, and this "
-                "UNet has "
-                f"{tuple(weight.shape)} there. Use the adapter made for this checkpoint."
+                f"The LoRA in {self.lora.path.name} changes {target.diffusers} of shape {shape}, and this UNet has "
+                f"{found} "
+                "there. Use the adapter made for this checkpoint."
             )
 
-    def _remove(self) -> None:
-        merged, self._merged = self._merged, {}
-        foreign = {
-            target: item
-            for target, item in merged.items()
-            if item.version is not None and _version(cast(Tensor, item.module.weight)) != item.version
-        }
-        self.disturbed = [target.diffusers for target in foreign]
-        for target, item in merged.items():
-            if target not in foreign:
-                _write(cast(Tensor, item.module.weight), item.before)
+
+@dataclass
+class _Kept:
+    """A weight as it was before any merge, and a checksum of what we last wrote to it."""
+
+    module: nn.Module
+    weight: Tensor
+    before: Tensor
+    checksum: int
+
+    @property
+    def is_ours(self) -> bool:
+        """False when the module has got another weight meanwhile (a checkpoint was loaded into it)."""
+        return self.module.weight is self.weight
+
+    def write(self, value: Tensor) -> None:
+        with torch.inference_mode(self.weight.is_inference()), torch.no_grad():
+            self.weight.copy_(value)
+        self.checksum = _checksum(self.weight)
+
+
+class _Stack:
+    """The merges on one UNet in the order they came, and the weights from before all of them."""
+
+    def __init__(self) -> None:
+        self.active: list[LoraMerge] = []
+        self._kept: dict[LoraTarget, _Kept] = {}
+
+    def keep(self, linears: dict[LoraTarget, nn.Module]) -> None:
+        """Remember the bits of weights that are not remembered yet."""
+        for target, module in linears.items():
+            if target not in self._kept:
+                weight = cast(Tensor, module.weight)
+                before = weight.detach().to("cpu", copy=True)
+                self._kept[target] = _Kept(module, weight, before, _checksum(weight))
+
+    def apply(self, merge: LoraMerge) -> None:
+        """Add one merge's changes to the weights as they are."""
+        for pair in merge.lora.pairs():
+            kept = self._kept.get(pair.target)
+            if kept is not None:
+                kept.write(_changed(kept.weight, pair, merge.strength))
+
+    def leave(self, merge: LoraMerge) -> list[str]:
+        """Restore, then merge the others anew. Returns the names of weights that somebody else changed.
+
+        Every weight gets its turn even if one fails; the first failure is raised at the end.
+        """
+        replaced = [target for target, kept in self._kept.items() if not kept.is_ours]
+        for target in replaced:
+            del self._kept[target]
+        foreign = [target for target, kept in self._kept.items() if _checksum(kept.weight) != kept.checksum]
         if foreign:
-            self._subtract(foreign)
+            self._rebase(set(foreign))
+        self.active.remove(merge)
+        failures = [
+            *_attempts(lambda kept=kept: kept.write(kept.before) for kept in self._kept.values()),
+            *_attempts(lambda other=other: self.apply(other) for other in self.active),
+        ]
+        if not self.active:
+            self._kept.clear()
+        if failures:
+            raise failures[0]
+        return [target.diffusers for target in (*foreign, *replaced)]
 
-    def _subtract(self, foreign: dict[LoraTarget, _Merged]) -> None:
-        for pair in self.lora.pairs():
-            if pair.target in foreign:
-                weight = cast(Tensor, foreign[pair.target].module.weight)
-                delta = pair.delta(self.strength).to(weight.device)
-                _write(weight, (weight.detach().to(torch.float32) - delta).to(weight.dtype))
+    def _rebase(self, foreign: set[LoraTarget]) -> None:
+        """Take all merges out of changed weights by subtraction: what is left is the old weight with their change."""
+        values = {target: self._kept[target].weight.detach().to(torch.float32, copy=True) for target in foreign}
+        for merge in self.active:
+            for pair in merge.lora.pairs():
+                if pair.target in foreign:
+                    values[pair.target] -= pair.delta(merge.strength, values[pair.target].device)
+        for target, value in values.items():
+            kept = self._kept[target]
+            kept.before = value.to("cpu", kept.before.dtype)
 
 
-def find_merge(unet: nn.Module, digest: str) -> LoraMerge | None:
-    """The merge of the LoRA file with this sha256 that is in place on the UNet now, or None: a LoRA goes in once."""
-    merges = (patch for patch in live_patches() if isinstance(patch, LoraMerge))
-    return next((merge for merge in merges if merge.unet is unet and merge.lora.digest() == digest), None)
+def merges_on(unet: nn.Module) -> list[LoraMerge]:
+    """The LoRAs of ours that are merged into the UNet now."""
+    return [patch for patch in live_patches() if isinstance(patch, LoraMerge) and patch.unet is unet]
+
+
+def name_in_peft(layers: UNetLayers, unet: nn.Module, lora: Lora) -> str | None:
+    """The active PEFT adapter that is this LoRA (its first pair has the same values), or None."""
+    pair = next(lora.pairs())
+    wrapper = find_attention(layers, unet, pair.target).get_submodule(pair.target.linear)
+    for name in getattr(wrapper, "active_adapters", ()):
+        down = getattr(wrapper, "lora_A", {})[name].weight
+        if down.shape == pair.down.shape and torch.equal(down.to("cpu", pair.down.dtype), pair.down):
+            return str(name)
+    return None
+
+
+def find_attention(layers: UNetLayers, unet: nn.Module, target: LoraTarget) -> nn.Module:
+    """The attention module a LoRA target is in, in ldm or diffusers naming."""
+    return unet.get_submodule(layers.names[target.n].removesuffix("attn2") + target.attention)
 
 
 def find_linear(layers: UNetLayers, unet: nn.Module, target: LoraTarget) -> nn.Module:
-    """The linear module a LoRA target means in this UNet, in ldm or diffusers naming, under PEFT's wrapper if there is
-    one.
-    """
-    block = layers.names[target.n].removesuffix(".attn2")
-    module = unet.get_submodule(f"{block}.{target.attention}.{target.linear}")
+    """The linear module a LoRA target means, under PEFT's wrapper if there is one."""
+    module = find_attention(layers, unet, target).get_submodule(target.linear)
     return getattr(module, "base_layer", module)
 
 
-def _write(weight: Tensor, value: Tensor) -> None:
-    """Copy in place, whatever mode the weight was made in."""
-    with torch.inference_mode(weight.is_inference()), torch.no_grad():
-        weight.copy_(value)
+def _obstacle(weight: Tensor, attention: nn.Module) -> str:
+    """Why a change of this weight would not reach the picture, with the remedy; empty when it would."""
+    if weight.is_meta or weight.numel() == 0:
+        return "is not in memory (it is offloaded layer by layer or to disk). Use model offload"
+    if not weight.is_floating_point() or weight.itemsize < 2:
+        return f"is stored as {str(weight.dtype).removeprefix('torch.')}. Use a 16 or 32 bit UNet"
+    if getattr(attention, "fused_projections", False):
+        return "is not used, because q, k and v were fused. Call unfuse_qkv_projections() first"
+    return ""
 
 
-def _version(weight: Tensor) -> int | None:
-    """torch's count of in-place changes; inference tensors have none."""
-    return None if weight.is_inference() else weight._version
+def _changed(weight: Tensor, pair: LoraPair, strength: float) -> Tensor:
+    delta = pair.delta(strength, weight.device)
+    return (weight.detach().to(torch.float32) + delta).to(weight.dtype)
+
+
+def _checksum(weight: Tensor) -> int:
+    """Sum of the bits read as integers: changes with any rewrite that is not a permutation."""
+    kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return int(weight.detach().contiguous().view(kinds[weight.itemsize]).sum(dtype=torch.int64).item())
+
+
+def _attempts(actions: Iterable[Callable[[], None]]) -> list[BaseException]:
+    """Do all of them; return what failed."""
+    failures: list[BaseException] = []
+    for action in actions:
+        try:
+            action()
+        except BaseException as error:
+            failures.append(error)
+    return failures
