@@ -72,6 +72,18 @@ def weakly(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def do_all(actions: Iterable[Callable[[], object]]) -> None:
+    """Give every action its turn, whatever happens; then raise the first failure."""
+    failure: BaseException | None = None
+    for action in actions:
+        try:
+            action()
+        except BaseException as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
 _ABSENT = object()
 
 
@@ -155,14 +167,7 @@ class PatchSet:
 
     def remove(self) -> None:
         """Remove in reverse order."""
-        failure: BaseException | None = None
-        for patch in reversed(self.patches):
-            try:
-                patch.remove()
-            except BaseException as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        do_all(patch.remove for patch in reversed(self.patches))
 
     def __enter__(self: Installed) -> Installed:
         self.install()

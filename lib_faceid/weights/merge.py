@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ..core.patch import Patch, live_patches
+from ..core.patch import Patch, do_all, live_patches
 from ..core.unet_map import BASE_TITLES, UNetLayers
 from ..errors import WrongBase, WrongWeights, warn_user
 from .lora import Lora, LoraPair, LoraTarget
@@ -146,15 +148,15 @@ class _Stack:
         if foreign:
             self._rebase(set(foreign))
         self.active.remove(merge)
-        failures = [
-            *_attempts(lambda kept=kept: kept.write(kept.before) for kept in self._kept.values()),
-            *_attempts(lambda other=other: self.apply(other) for other in self.active),
-        ]
-        if not self.active:
-            self._kept.clear()
-        if failures:
-            raise failures[0]
+        try:
+            do_all(chain(self._restorations(), (partial(self.apply, other) for other in self.active)))
+        finally:
+            if not self.active:
+                self._kept.clear()
         return [target.diffusers for target in (*foreign, *replaced)]
+
+    def _restorations(self) -> list[Callable[[], None]]:
+        return [partial(kept.write, kept.before) for kept in self._kept.values()]
 
     def _rebase(self, foreign: set[LoraTarget]) -> None:
         """Take all merges out of changed weights by subtraction: what is left is the old weight with their change."""
@@ -215,14 +217,3 @@ def _checksum(weight: Tensor) -> int:
     """Sum of the bits read as integers: changes with any rewrite that is not a permutation."""
     kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
     return int(weight.detach().contiguous().view(kinds[weight.itemsize]).sum(dtype=torch.int64).item())
-
-
-def _attempts(actions: Iterable[Callable[[], None]]) -> list[BaseException]:
-    """Do all of them; return what failed."""
-    failures: list[BaseException] = []
-    for action in actions:
-        try:
-            action()
-        except BaseException as error:
-            failures.append(error)
-    return failures
