@@ -303,3 +303,11 @@ def test_hooks_of_others_on_the_same_modules_stay(unet, identity):
     with lib_faceid.applied(unet, identity):
         run(unet, inputs(1))
     assert_same_state(before, state(unet))
+
+
+def test_the_slot_is_emptied_when_it_is_used(unet, identity):
+    """to_out called once more, by whomever, gets nothing added."""
+    out, x = attention(unet).to_out[0], torch.randn(1, 64, 32)
+    with lib_faceid.applied(unet, identity, lora=0.0), torch.no_grad():
+        run(unet, inputs(1))
+        assert torch.equal(out(x), torch.nn.functional.linear(x, out.weight, out.bias))
