@@ -34,7 +34,10 @@ class VerbModule(Protocol):
 
 VERBS: Mapping[str, Verb] = {
     "bench": Verb("lib_faceid.bench", "measure what an identity costs while a picture is made"),
+    "embed": Verb("lib_faceid.embed", "find the face in photos and save the person for an adapter"),
+    "generate": Verb("lib_faceid.generate", "draw pictures of one person with a checkpoint, without a WebUI"),
     "inspect": Verb("lib_faceid.inspect_files", "say what weight files are and whether they can be used"),
+    "score": Verb("lib_faceid.score", "say how alike two faces are"),
 }
 
 

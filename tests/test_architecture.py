@@ -48,7 +48,7 @@ ROOMS = {
     "core": room("", "torch"),
     "weights": room("core", "torch safetensors"),
     "face": room("", "numpy cv2"),
-    "vision": room("core", "torch transformers"),
+    "vision": room("core", "torch transformers numpy PIL"),  # numpy and PIL: preprocessing
     "library": room("face core", "numpy safetensors PIL torch"),
     "engine": room("face weights vision library core", "torch numpy"),
     "hosts": room("engine weights core", "torch modules backend ldm_patched"),
@@ -59,6 +59,10 @@ ROOMS = {
 PACKAGES_OF_FILE = {
     "lib_faceid/face/backend.py": frozenset({"numpy", "cv2", "onnxruntime", "insightface"}),
     "lib_faceid/hosts/standalone.py": frozenset({"torch", "diffusers", "peft"}),
+    "lib_faceid/hosts/peft_lora.py": frozenset({"torch", "peft"}),
+    "lib_faceid/hosts/checkpoints.py": frozenset({"torch", "safetensors", "diffusers", "transformers"}),
+    "lib_faceid/hosts/clip_tokenizer.py": frozenset({"transformers", "huggingface_hub"}),
+    "lib_faceid/hosts/drawing.py": frozenset({"torch", "PIL"}),
 }
 # Folders that, like the modules at the top of lib_faceid, may import any room.
 VERB_FOLDERS = {"bench", "demo"}

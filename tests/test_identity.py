@@ -120,7 +120,6 @@ BAD = [
     ("faceid", {"embeddings": torch.ones(2, 128)}, r"found shape \(2, 128\)"),
     ("faceid", {"embeddings": torch.full((1, 512), float("nan"))}, "values that are not numbers"),
     ("faceid", {"embeddings": torch.tensor([[1.0], [0.0], [0.0]]).expand(3, 512)}, "Face vector 2, 3 is all zeros"),
-    ("faceid", {"images": ["photo.png"]}, "Photos cannot be read by this version"),
     ("faceid", {"combine": "sum"}, "combine is 'mean', 'concat' or None; found 'sum'"),
     ("faceid-plusv2", {"clip_hidden": None}, r"needs clip_hidden of shape \(photos, positions, 80\)"),
     ("faceid-plusv2", {"clip_uncond": None}, "needs clip_uncond .*zero pixel values; none were given"),

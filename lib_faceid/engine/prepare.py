@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Literal, cast
@@ -15,6 +16,7 @@ from ..errors import BadIdentity
 from ..library.identity import Identity, Origin, Part
 from ..weights.adapter import Adapter
 from ..weights.variants import Variant
+from .extract import ModelFolder, extract
 from .features import Array, Features, RawFeatures, check_features
 
 Combine = Literal["mean", "concat"]
@@ -24,34 +26,39 @@ _TOGETHER = "together"  # the photos are rows of one resampler, as portrait-unno
 def make_identity(
     adapter: Adapter,
     *,
-    images: Sequence[object] | None = None,
+    images: object = None,
     embeddings: Array | None = None,
     clip_hidden: Array | None = None,
     clip_pooled: Array | None = None,
     clip_uncond: Array | None = None,
     structure: float = 1.0,
     combine: Combine | None = None,
+    face_pack: str | os.PathLike[str] | None = None,
+    clip_encoder: str | os.PathLike[str] | None = None,
 ) -> Identity:
     """Tokens, keys and values of one person for the adapter's base.
 
-    embeddings: (k, 512) face vectors of k photos as the recogniser gives them; divided by their length here, except for
-        portrait-unnorm, which was trained on raw ones. clip_hidden: (k, n, E) penultimate CLIP features of the aligned
-        face crops; clip_pooled: (k, E); clip_uncond: (n, E), the encoder's penultimate features of zero pixel values
-        (zero *after* normalisation, as in training: tutorial_train_plus.py:395-403 upstream). Numpy arrays, tensors or
-        nested lists; any float dtype; float32 inside.
+    images: photos as paths, PIL images or uint8 RGB arrays; the largest face of each is taken. face_pack and
+        clip_encoder name the folder and the file that read them; otherwise they are looked for in the folder of the
+        variable FACEID_MODELS, or ``models``: face packs in ``insightface``, encoders in ``clip_vision``.
+    embeddings: instead of images, (k, 512) face vectors of k photos as the recogniser gives them; divided by their
+        length here, except for portrait-unnorm, which was trained on raw ones. clip_hidden: (k, n, E) penultimate CLIP
+        features of the aligned face crops; clip_pooled: (k, E); clip_uncond: (n, E), the encoder's penultimate features
+        of zero pixel values (zero *after* normalisation, as in training: tutorial_train_plus.py:395-403 upstream).
+        Numpy arrays, tensors or nested lists; any float dtype; float32 inside.
     structure: factor on the CLIP part; only FaceID Plus v2 has one, others ignore it.
     combine: for several photos, "mean" (of normed vectors, not normed again, and of CLIP features) or "concat" (the
         tokens of all photos side by side); None is what the variant was trained with.
 
-    Raises BadIdentity when inputs do not fit the adapter.
+    Raises BadIdentity when inputs do not fit the adapter, BadPhoto and NoFaceFound for photos.
     """
-    if images is not None:
-        raise BadIdentity(
-            "Photos cannot be read by this version; pass embeddings and, for Plus variants, CLIP features."
-        )
     if combine not in (None, "mean", "concat"):
         raise BadIdentity(f"combine is 'mean', 'concat' or None; found {combine!r}.")
     raw = RawFeatures(embeddings, clip_hidden, clip_pooled, clip_uncond)
+    if images is not None:
+        if any(value is not None for value in (embeddings, clip_hidden, clip_pooled, clip_uncond)):
+            raise BadIdentity("Give images, or embeddings and CLIP features, not both.")
+        raw = extract(adapter, _several(images), ModelFolder.default(face_pack, clip_encoder)).raw
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
         features = check_features(adapter, raw)
         main, clip = _tokens(adapter, features, combine)
@@ -68,6 +75,14 @@ def make_identity(
         vectors=features.vectors,
         adapter_path=adapter.path,
     )
+
+
+def _several(images: object) -> list[object]:
+    """One photo or several."""
+    several = list(cast("Sequence[object]", images)) if isinstance(images, (list, tuple)) else [images]
+    if not several:
+        raise BadIdentity("No photo was given.")
+    return several
 
 
 def _origin(adapter: Adapter, photos: int) -> Origin:

@@ -10,10 +10,10 @@ from ..core.tap import Taps
 from ..core.unet_map import BASE_TITLES, UNetLayers, find_layers
 from ..errors import FaceIDError, WrongBase
 from ..library.identity import Identity
-from ..weights.merge import LoraMerge, merges_on, name_in_peft
+from ..weights.merge import name_in_peft
 from .acts import Act
 from .own_lora import find_lora
-from .ports import Target
+from .ports import HeldLora, Target, held_loras
 
 # Strength of the FaceID LoRA when nobody says otherwise. Trained at 1.0 (upstream); users' habit is 0.6 to 0.7 because
 # the LoRA also stiffens poses, and ComfyUI_IPAdapter_plus' unified loader takes 0.6.
@@ -38,9 +38,9 @@ def acting(target: Target, acts: Sequence[Act]) -> Generator[Firing]:
         ensure_fit(act.identity, layers)
     taps = Taps(target.unet, layers, [act.entry() for act in active], target.source)
     with ExitStack() as stack:
-        for merge in _find_merges(target, active, layers):
-            merge.hold()
-            stack.callback(merge.release)
+        for held in _find_loras(target, active, layers):
+            held.hold()
+            stack.callback(held.release)
         stack.enter_context(taps)
         yield taps.firing
     for sentence in describe_shortfall(taps.firing, active):
@@ -59,29 +59,29 @@ def ensure_fit(identity: Identity, layers: UNetLayers) -> None:
         )
 
 
-def _find_merges(target: Target, acts: Sequence[Act], layers: UNetLayers) -> list[LoraMerge]:
-    """One merge for each LoRA file: the one in place already, or a new one; none where PEFT has the file loaded."""
-    merges = {merge.lora.digest(): merge for merge in merges_on(target.unet)}
-    wanted: dict[str, LoraMerge] = {}
+def _find_loras(target: Target, acts: Sequence[Act], layers: UNetLayers) -> list[HeldLora]:
+    """One for each LoRA file: the one in place already, or a new one; none where PEFT has the file loaded."""
+    known = {held.lora.digest(): held for held in held_loras(target.unet)}
+    wanted: dict[str, HeldLora] = {}
     for act in acts:
         lora = find_lora(act, target.tell)
         if lora is None:
             continue
-        merge = merges.get(lora.digest())
-        if merge is None and (name := name_in_peft(layers, target.unet, lora)) is not None:
+        held = known.get(lora.digest())
+        if held is None and (name := name_in_peft(layers, target.unet, lora)) is not None:
             target.tell(
                 f"The LoRA of {lora.path.name} is active already as PEFT adapter {name!r}; it is not added twice."
             )
             continue
-        if merge is None:
-            merge = LoraMerge(layers, target.unet, lora, DEFAULT_LORA if act.lora is None else act.lora)
-        elif act.lora not in (None, merge.strength):
+        if held is None:
+            held = target.place_lora(layers, target.unet, lora, DEFAULT_LORA if act.lora is None else act.lora)
+        elif act.lora not in (None, held.strength):
             raise FaceIDError(
-                f"The LoRA of {lora.path.name} is active at {merge.strength:g} and cannot be at {act.lora:g} as well. "
+                f"The LoRA of {lora.path.name} is active at {held.strength:g} and cannot be at {act.lora:g} as well. "
                 "Use one "
                 "strength for everybody who shares it."
             )
-        merges[lora.digest()] = wanted[lora.digest()] = merge
+        known[lora.digest()] = wanted[lora.digest()] = held
     return list(wanted.values())
 
 

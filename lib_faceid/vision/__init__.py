@@ -1,0 +1,1 @@
+"""CLIP features of photos: which encoder a file is, the encoder in use, and the pixels it is given."""
