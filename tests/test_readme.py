@@ -6,8 +6,10 @@ import doctest
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from .adapters import make_adapter
+from .face_packs import draw_marker, make_pack, scene
 from .test_pipeline import sd15
 from .unets import CONTEXT
 
@@ -18,6 +20,12 @@ def test_python_in_readme(tmp_path, monkeypatch):
     """With a narrow adapter under the published name, a small random pipeline, and a prompt already encoded."""
     made = make_adapter(tmp_path, "faceid")
     made.path.rename(tmp_path / "ip-adapter-faceid_sd15.bin")
+    make_pack(tmp_path / "models" / "insightface" / "buffalo_l")
+    for name in ("anna1.jpg", "anna2.jpg"):
+        photo = scene(320, 320)
+        draw_marker(photo, (80, 80, 240, 240))
+        Image.fromarray(photo).save(tmp_path / name, quality=100, subsampling=0)
+    monkeypatch.delenv("FACEID_MODELS", raising=False)
     monkeypatch.chdir(tmp_path)
     text = torch.zeros(1, 7, CONTEXT["sd15"])
     prompt = {
@@ -27,7 +35,7 @@ def test_python_in_readme(tmp_path, monkeypatch):
         "height": 64,
         "width": 64,
     }
-    names = {"vectors": torch.randn(2, 512), "pipe": sd15(), "prompt": {**prompt, "output_type": "latent"}}
+    names = {"pipe": sd15(), "prompt": {**prompt, "output_type": "latent"}}
     outcome = doctest.testfile(str(README), module_relative=False, globs=names)
     assert outcome.attempted >= 7
     assert outcome.failed == 0
