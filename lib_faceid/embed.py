@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object, the face vectors included")
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def add_model_arguments(parser: Any) -> None:
     """Where the models that read photos are."""
     parser.add_argument("--face-pack", help="folder of the face pack (default: models/insightface/buffalo_l)")
     parser.add_argument("--clip-encoder", help="CLIP vision file (default: the one that fits in models/clip_vision)")

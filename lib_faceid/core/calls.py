@@ -78,8 +78,7 @@ class Calls:
         if batch % len(rows):
             raise RowsMismatch(
                 f"The UNet was called with {batch} rows, which is not a multiple of the {len(rows)} rows known for "
-                "this call, so it "
-                "cannot be told which of them are positive and which negative."
+                "this call, so it cannot be told which of them are positive and which negative."
             )
         kinds = [self._arrangement.kind_of(row) for row in rows] * (batch // len(rows))
         only = kinds[0] if len(set(kinds)) == 1 else None
@@ -114,13 +113,11 @@ class Calls:
         if call.latent is None:
             raise MaskMismatch(
                 "A region mask cannot be used here: the size of the picture is not known, because the UNet was "
-                "entered in "
-                "an unusual way (gradient checkpointing, a replaced call). Undo that or remove the mask."
+                "entered in an unusual way (gradient checkpointing, a replaced call). Undo that or remove the mask."
             )
         if q.shape[0] != len(call.rows):
             raise MaskMismatch(
                 f"A region mask cannot be used here: the UNet works on {q.shape[0]} rows where {len(call.rows)} are "
-                "known, "
-                "as tiling extensions do. Switch tiling off or remove the mask."
+                "known, as tiling extensions do. Switch tiling off or remove the mask."
             )
         return layer_size(call.latent, q.shape[1])

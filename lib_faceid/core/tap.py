@@ -77,8 +77,7 @@ class Taps(PatchSet):
             raise FaceNotApplied(
                 f"{type(unet).__name__} ran without the attention modules the identity is added to. An engine that "
                 "replaces them (TensorRT, a compiled or cached UNet, a processor that uses weights instead of "
-                "modules) is "
-                "active; switch it off for FaceID."
+                "modules) is active; switch it off for FaceID."
             )
 
 
@@ -138,10 +137,8 @@ class _Tap:
             if x.shape[:2] != pending.shape[:2]:
                 raise FaceNotApplied(
                     f"Cross-attention {self._n} made {tuple(pending.shape[:2])} queries but {tuple(x.shape[:2])} "
-                    "results, "
-                    "so the identity cannot be added. Another extension changes the attention in between; switch it "
-                    "off "
-                    "for FaceID."
+                    "results, so the identity cannot be added. Another extension changes the attention in between; "
+                    "switch it off for FaceID."
                 )
             x = form.add(x, pending, pick, gain)
         self._session.reached(self._n, added=bool(slot))
@@ -160,14 +157,13 @@ def _check_channels(layers: UNetLayers, entries: Sequence[Entry]) -> None:
         if len(entry.kv) != len(layers.attentions):
             raise WrongBase(
                 f"The identity holds keys and values for {len(entry.kv)} layers and this {title} UNet has "
-                f"{len(layers.attentions)}: "
-                "they belong to different base models. Use an adapter for this checkpoint's base."
+                f"{len(layers.attentions)}: they belong to different base models. Use an adapter for this checkpoint's "
+                "base."
             )
         for n, attention in enumerate(layers.attentions):
             found, expected = entry.kv[n].k.shape[-1], linear_sizes(attention, "to_q")[1]
             if found != expected:
                 raise WrongBase(
-                    f"The identity has {found} channels for layer {n} and this {title} UNet has {expected} there: "
-                    "they belong to different "
-                    "models. Use an adapter for this checkpoint's base."
+                    f"The identity has {found} channels for layer {n} and this {title} UNet has {expected} there: they "
+                    "belong to different models. Use an adapter for this checkpoint's base."
                 )

@@ -167,6 +167,5 @@ def _describe(unet: nn.Module, found: dict[str, nn.Module]) -> str:
     sample = ", ".join(list(found)[:2]) or "none"
     return (
         f"This model ({type(unet).__name__}) has {len(found)} cross-attention layers (for example {sample}); FaceID "
-        "works with "
-        "the 16 of Stable Diffusion 1.x and the 70 of SDXL. Load an SD1.5 or SDXL checkpoint."
+        "works with the 16 of Stable Diffusion 1.x and the 70 of SDXL. Load an SD1.5 or SDXL checkpoint."
     )

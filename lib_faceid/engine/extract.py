@@ -69,10 +69,8 @@ class ModelFolder:
                 return path
         raise WrongEncoder(
             f"{adapter.title} needs a CLIP vision encoder with features "
-            f"{input_widths(adapter.recognised.projection)[1]} "
-            f"wide, and {folder} has none. Put it there, for example CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors, or "
-            "pass "
-            "clip_encoder=."
+            f"{input_widths(adapter.recognised.projection)[1]} wide, and {folder} has none. Put it there, for example "
+            "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors, or pass clip_encoder=."
         )
 
 

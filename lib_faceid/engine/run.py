@@ -54,8 +54,7 @@ def ensure_fit(identity: Identity, layers: UNetLayers) -> None:
             f"{identity.origin.adapter_name} is an adapter for {BASE_TITLES[identity.base]} (context "
             f"{identity.context_width}) and this checkpoint's UNet is {BASE_TITLES[layers.base]} (context "
             f"{layers.context_width}, expected {identity.context_width}). Choose an adapter for this checkpoint's "
-            "base, or "
-            "another checkpoint."
+            "base, or another checkpoint."
         )
 
 
@@ -78,8 +77,7 @@ def _find_loras(target: Target, acts: Sequence[Act], layers: UNetLayers) -> list
         elif act.lora not in (None, held.strength):
             raise FaceIDError(
                 f"The LoRA of {lora.path.name} is active at {held.strength:g} and cannot be at {act.lora:g} as well. "
-                "Use one "
-                "strength for everybody who shares it."
+                "Use one strength for everybody who shares it."
             )
         known[lora.digest()] = wanted[lora.digest()] = held
     return list(wanted.values())
@@ -92,14 +90,12 @@ def describe_shortfall(firing: Firing, acts: Sequence[Act]) -> list[str]:
     if firing.fewest < firing.expected:
         return [
             f"The identity reached only {firing.fewest} of {firing.expected} layers in some steps: something (a "
-            "caching, "
-            "compiling or TensorRT extension) passes the others by. Switch it off for the full likeness."
+            "caching, compiling or TensorRT extension) passes the others by. Switch it off for the full likeness."
         ]
     if not firing.acted:
         windows = " and ".join(sorted({f"{act.strength.start:g} to {act.strength.end:g}" for act in acts}))
         return [
             f"None of the {firing.calls} steps falls in the window from start to end ({windows}), so the identity was "
-            "not "
-            "added. Widen the window or use more steps."
+            "not added. Widen the window or use more steps."
         ]
     return []

@@ -56,8 +56,7 @@ class PipelineCalls:
         if batch % len(sides):
             raise RowsMismatch(
                 f"{self._name} called its UNet with {batch} rows, which is not a multiple of the {len(sides)} parts "
-                "its "
-                "guidance has, so positive and negative rows cannot be told apart. Pass rows=."
+                "its guidance has, so positive and negative rows cannot be told apart. Pass rows=."
             )
         images = batch // len(sides)
         return [Row(side, image) for side in sides for image in range(images)]
@@ -65,9 +64,8 @@ class PipelineCalls:
     def _sides(self) -> list[Side]:
         if isinstance(getattr(self._pipe, "_guidance_scale", None), _NotCalled):
             raise RowsMismatch(
-                f"The UNet was called by something else than the {self._name} that was given to applied(), so its "
-                "rows are not "
-                "known. Give the pipeline that is called, or pass rows=."
+                f"The UNet was called by something else than the {self._name} that was given to applied(), so its rows "
+                "are not known. Give the pipeline that is called, or pass rows=."
             )
         names = [kind.__name__ for kind in type(self._pipe).__mro__]
         guided = bool(getattr(self._pipe, "do_classifier_free_guidance", False))

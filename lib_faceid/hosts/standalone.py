@@ -16,6 +16,7 @@ from ..engine.ports import Target
 from ..engine.run import acting
 from ..errors import RowsMismatch, UnsupportedUNet
 from ..weights.adapter import Adapter
+from .peft_lora import place_lora
 from .pipeline_calls import PipelineCalls
 
 
@@ -59,15 +60,15 @@ def applied(
     unet = pipe_or_unet if isinstance(pipe_or_unet, nn.Module) else getattr(pipe_or_unet, "unet", None)
     if not isinstance(unet, nn.Module):
         raise UnsupportedUNet(
-            f"{type(pipe_or_unet).__name__} has no UNet; FaceID works with Stable Diffusion 1.x and SDXL pipelines, "
-            "or with "
-            "their UNet itself."
+            f"{type(pipe_or_unet).__name__} has no UNet; FaceID works with Stable Diffusion 1.x and SDXL pipelines, or "
+            "with their UNet itself."
         )
     pipeline = None if unet is pipe_or_unet else PipelineCalls(pipe_or_unet)
     if pipeline is None and progress is None and any(act.strength.is_timed for act in acts):
         raise ValueError("start and end on a bare UNet need progress, a function that returns 0..1; none was given.")
     source = Calls(rows, progress, pipeline)
-    with pipeline.watch() if pipeline and rows is None else nullcontext(), acting(Target(unet, source), acts) as firing:
+    target = Target(unet, source, place_lora=place_lora)
+    with pipeline.watch() if pipeline and rows is None else nullcontext(), acting(target, acts) as firing:
         yield firing
 
 

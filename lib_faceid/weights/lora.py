@@ -125,8 +125,8 @@ def companion_lora(path: str | os.PathLike[str]) -> Lora:
     if base is None or missing or len(file.tensors) != 2 * len(wanted):
         raise BrokenWeights(
             f"{file.path.name} is not the LoRA of a FaceID adapter: it has {len(file.tensors)} tensors for "
-            f"{len(modules)} "
-            f"modules (expected 256 for 128, or 1120 for 560){f', and lacks {missing[0]}' if missing else ''}."
+            f"{len(modules)} modules (expected 256 for 128, or 1120 for "
+            f"560){f', and lacks {missing[0]}' if missing else ''}."
         )
     return _lora(file, base, wanted, lambda: file_digest(file.path))
 

@@ -89,8 +89,7 @@ class LoraMerge(Patch):
         if found != shape:
             raise WrongBase(
                 f"The LoRA in {self.lora.path.name} changes {target.diffusers} of shape {shape}, and this UNet has "
-                f"{found} "
-                "there. Use the adapter made for this checkpoint."
+                f"{found} there. Use the adapter made for this checkpoint."
             )
 
 
