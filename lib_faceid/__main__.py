@@ -34,6 +34,7 @@ class VerbModule(Protocol):
 
 VERBS: Mapping[str, Verb] = {
     "bench": Verb("lib_faceid.bench", "measure what an identity costs while a picture is made"),
+    "demo": Verb("lib_faceid.demo", "show the whole path on small models it builds itself"),
     "embed": Verb("lib_faceid.embed", "find the face in photos and save the person for an adapter"),
     "generate": Verb("lib_faceid.generate", "draw pictures of one person with a checkpoint, without a WebUI"),
     "inspect": Verb("lib_faceid.inspect_files", "say what weight files are and whether they can be used"),

@@ -60,7 +60,9 @@ PACKAGES_OF_FILE = {
     "lib_faceid/face/backend.py": frozenset({"numpy", "cv2", "onnxruntime", "insightface"}),
     "lib_faceid/hosts/standalone.py": frozenset({"torch", "diffusers", "peft"}),
     "lib_faceid/hosts/peft_lora.py": frozenset({"torch", "peft"}),
-    "lib_faceid/hosts/checkpoints.py": frozenset({"torch", "safetensors", "diffusers", "transformers"}),
+    "lib_faceid/hosts/checkpoint_parts.py": frozenset(
+        {"torch", "safetensors", "accelerate", "diffusers", "transformers"}
+    ),
     "lib_faceid/hosts/clip_tokenizer.py": frozenset({"transformers", "huggingface_hub"}),
     "lib_faceid/hosts/drawing.py": frozenset({"torch", "PIL"}),
 }

@@ -46,5 +46,5 @@ def test_its_two_commands():
     """The command that passes the tests is what CI calls."""
     text = README.read_text(encoding="utf-8")
     assert "python3 -m tests " in text
-    assert "python3 -m lib_faceid bench" in text
+    assert "python3 -m lib_faceid demo " in text
     assert "python3 -m tests" in (README.parent / ".ci" / "run").read_text(encoding="utf-8")
