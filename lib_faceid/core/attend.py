@@ -23,8 +23,8 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 # Medians on two CPU cores, float32, 2 rows, 512x512 and 1024x1024 pictures: with 4 tokens the block form takes 0.4 to
-# 0.7 of the others' time at 320 and 640 channels and 1.1 to 2 of it at 1280 (where it also holds the most memory); with
-# 16 tokens it takes 1.2 to 9 of it.
+# 1.1 of the better other's time at 320 and 640 channels and 1.2 to 1.9 of it at 1280, where it also holds the most
+# memory; with 16 tokens it takes 2.4 to 10 of it.
 BLOCK_MAX_TOKENS = 8
 BLOCK_MAX_CHANNELS = 1024
 # Stacked scores take B * h * N * G * T numbers; beyond this many tokens (full-face has 257) each group is left to fused

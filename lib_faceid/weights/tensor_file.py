@@ -94,7 +94,7 @@ def plain_errors(path: Path) -> Generator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise BrokenWeights(f"There is no file '{path}'. Check the path, or download the adapter again.") from error
+        raise BrokenWeights(f"There is no file '{path}'. Check the path, or download the file again.") from error
     except PermissionError as error:
         raise BrokenWeights(f"'{path}' may not be read by this program. Change the permissions of the file.") from error
     except OSError as error:
