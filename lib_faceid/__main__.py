@@ -65,7 +65,7 @@ def _read_verb(words: Sequence[str], verbs: Mapping[str, Verb]) -> str:
 
 
 def _run_verb(name: str, verb: Verb, words: Sequence[str]) -> int:
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it reports at import that torchvision is absent, as meant
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # at import it reports that torchvision is absent
     module = cast("VerbModule", importlib.import_module(verb.module))
     parser = argparse.ArgumentParser(f"{PROGRAM} {name}", description=verb.help, allow_abbrev=False)
     module.add_arguments(parser)
