@@ -140,7 +140,7 @@ def _draw_features(canvas: _Canvas, person: Person, smile: float) -> None:
     mouth = canvas.at((0.371, 0.79 - depth / 2), (0.631, 0.79 + depth * 1.3))
     canvas.draw.chord(mouth, 0, 180, fill=(158, 52, 60))
     teeth = canvas.at((0.4, 0.79 + depth * 0.4), (0.602, 0.79 + depth * 0.4 + 0.02))
-    canvas.draw.rounded_rectangle(teeth, canvas.width(0.01), fill=(255, 250, 244))
+    canvas.draw.rounded_rectangle(teeth, canvas.width(0.006), fill=(255, 250, 244))
     if person.glasses:
         for x in (0.342, 0.656):
             canvas.ring((x, 0.462), 0.115, (226, 190, 90))

@@ -117,4 +117,8 @@ def _mark(pen: ImageDraw.ImageDraw, place: tuple[int, int], *, holds: bool) -> N
 def _write(
     pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, colour: tuple[int, int, int] = _INK
 ) -> None:
-    pen.text(place, text, fill=colour, font=ImageFont.load_default(size))
+    try:
+        font = ImageFont.load_default(size)
+    except TypeError:  # before Pillow 10.1 there is one small font, which knows no size
+        font = ImageFont.load_default()
+    pen.text(place, text, fill=colour, font=font)

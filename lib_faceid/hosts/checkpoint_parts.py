@@ -120,8 +120,11 @@ def _load_part(checkpoint: Checkpoint, part: str, settings: Path, dtype: torch.d
     """One model, from tensors that our own reader read; settings come from the scratch folder."""
     file, layout = cast(TensorFile, checkpoint.file), cast(CheckpointLayout, checkpoint.layout)
     plain = {name: key for key, name in layout.names.items() if key.startswith(_PREFIXES[part])}
-    # copies, for the reason _move_to_memory gives
-    tensors = {plain[name]: tensor.to(dtype, copy=True) for name, tensor in file.load_many(plain)}
+    # copies, for the reason _move_to_memory gives; position_ids, which older files hold, stay whole numbers
+    tensors = {
+        plain[name]: tensor.to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+        for name, tensor in file.load_many(plain)
+    }
     common: dict[str, Any] = {"config": str(settings), "subfolder": part, "local_files_only": True}
     try:
         if part in ("unet", "vae"):
