@@ -87,6 +87,26 @@ def do_all(actions: Iterable[Callable[[], object]]) -> None:
 _ABSENT = object()
 
 
+class SharedPatch(Patch):
+    """A patch with several holders: in place from the first ``hold`` to the last ``release``."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self._holders = 0
+
+    def hold(self) -> None:
+        """Install for the first holder; others share it."""
+        if not self._holders:
+            self.install()
+        self._holders += 1
+
+    def release(self) -> None:
+        """Remove with the last holder."""
+        self._holders -= 1
+        if not self._holders:
+            self.remove()
+
+
 class AttributePatch(Patch):
     """Sets ``target.<name>`` on the instance and puts back what was there, or nothing if nothing was.
 

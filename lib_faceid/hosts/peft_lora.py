@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..core.patch import Patch, do_all
+from ..core.patch import SharedPatch, do_all
 from ..core.unet_map import BASE_TITLES, UNetLayers
 from ..engine.ports import HeldLora
 from ..errors import WrongBase, WrongWeights
@@ -31,7 +31,7 @@ def place_lora(layers: UNetLayers, unet: nn.Module, lora: Lora, strength: float)
     return PeftLora(layers, unet, lora, strength)
 
 
-class PeftLora(Patch):
+class PeftLora(SharedPatch):
     """The pairs of a LoRA as a PEFT adapter of their own while installed.
 
     The adapters that somebody else loaded stay loaded, with the weights they have, and active where they are; those
@@ -45,21 +45,8 @@ class PeftLora(Patch):
         self.unet, self.lora, self.strength = unet, lora, strength
         self.name = f"faceid_{lora.digest()[:12]}"
         self._layers = layers
-        self._holders = 0
         self._wrapped: list[_Wrapped] = []
         self._gradients: list[tuple[nn.Parameter, bool]] = []
-
-    def hold(self) -> None:
-        """Install for the first holder; others share it."""
-        if not self._holders:
-            self.install()
-        self._holders += 1
-
-    def release(self) -> None:
-        """Remove with the last holder."""
-        self._holders -= 1
-        if not self._holders:
-            self.remove()
 
     def _install(self) -> None:
         for target, shape in self.lora.shapes.items():

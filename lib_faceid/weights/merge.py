@@ -11,13 +11,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..core.patch import Patch, do_all, live_patches
+from ..core.patch import SharedPatch, do_all, live_patches
 from ..core.unet_map import BASE_TITLES, UNetLayers
 from ..errors import WrongBase, WrongWeights, warn_user
 from .lora import Lora, LoraPair, LoraTarget
 
 
-class LoraMerge(Patch):
+class LoraMerge(SharedPatch):
     """Adds ``strength * up @ down`` to every weight of a LoRA while installed.
 
     The bits from before the first merge are kept on the CPU, once for all merges on a UNet. When one leaves, they are
@@ -32,19 +32,6 @@ class LoraMerge(Patch):
         self.unet, self.lora, self.strength = unet, lora, strength
         self._layers = layers
         self._stack = _Stack()
-        self._holders = 0
-
-    def hold(self) -> None:
-        """Install for the first holder; others share it."""
-        if not self._holders:
-            self.install()
-        self._holders += 1
-
-    def release(self) -> None:
-        """Remove with the last holder."""
-        self._holders -= 1
-        if not self._holders:
-            self.remove()
 
     def _install(self) -> None:
         linears = {target: find_linear(self._layers, self.unet, target) for target in self._checked_targets()}
