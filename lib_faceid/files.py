@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from itertools import count
 from pathlib import Path
 
 from .errors import FaceIDError
@@ -29,3 +30,9 @@ def write_file(path: str | os.PathLike[str], data: bytes, *, overwrite: bool = F
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def free_name(wanted: Path) -> Path:
+    """``wanted``, or the first of wanted-2, wanted-3 … that no file has."""
+    numbered = (wanted.with_stem(f"{wanted.stem}-{number}") for number in count(2))
+    return wanted if not wanted.exists() else next(name for name in numbered if not name.exists())

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from .errors import FaceIDError
-from .files import write_file
+from .files import free_name, write_file
 
 TEXT_NAME = "faceid"
 _MAX_PIXELS = 8192 * 8192  # checked before decoding: a file of 48 KB can unpack to gigabytes
@@ -65,7 +65,7 @@ def write_picture(place: Path, image: Image.Image, record: Mapping[str, Any]) ->
     image.save(data, format="PNG", pnginfo=text)
     wanted = place if _is_name(place) else place / f"faceid-{record['seed']}.png"
     try:
-        return write_file(next(name for name in _names(wanted) if not name.exists()), data.getvalue())
+        return write_file(free_name(wanted), data.getvalue())
     except OSError as error:
         raise FaceIDError(f"{wanted.name} cannot be written ({error.strerror}). Choose another --out.") from error
 
@@ -81,11 +81,3 @@ def read_record(path: str | Path) -> dict[str, Any]:
 
 def _is_name(place: Path) -> bool:
     return place.suffix.lower() == ".png" and not place.is_dir()
-
-
-def _names(wanted: Path) -> Iterator[Path]:
-    yield wanted
-    number = 2
-    while True:
-        yield wanted.with_stem(f"{wanted.stem}-{number}")
-        number += 1

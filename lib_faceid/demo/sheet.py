@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import FaceIDError
-from ..files import write_file
+from ..files import free_name, write_file
 from .story import ONCE, OTHER, PROMPTS, SHOWN, TWICE, WITHOUT, Drawn, Photo, Story
 
 _PAPER, _INK, _QUIET = (250, 248, 244), (44, 42, 50), (118, 114, 124)
@@ -33,17 +32,9 @@ def save_sheet(wanted: Path, story: Story) -> Path:
     data = io.BytesIO()
     draw_sheet(story).save(data, format="PNG")
     try:
-        return write_file(next(name for name in _names(wanted) if not name.exists()), data.getvalue())
+        return write_file(free_name(wanted), data.getvalue())
     except OSError as error:
         raise FaceIDError(f"{wanted.name} cannot be written ({error.strerror}). Choose another --out.") from error
-
-
-def _names(wanted: Path) -> Iterator[Path]:
-    yield wanted
-    number = 2
-    while True:
-        yield wanted.with_stem(f"{wanted.stem}-{number}")
-        number += 1
 
 
 def draw_sheet(story: Story) -> Image.Image:
