@@ -13,6 +13,7 @@ import numpy as np
 from .engine.extract import ModelFolder, extract, find_faces
 from .engine.features import RawFeatures
 from .engine.prepare import make_identity
+from .face.select import largest
 from .face.similarity import cosine_matrix
 from .face.types import Face
 from .library.photos import read_photo
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     models = ModelFolder.default(args.face_pack, args.clip_encoder)
     adapter = load_adapter(args.adapter, variant=args.variant) if args.adapter else None
     if adapter is None:
-        faces, raw = find_faces([read_photo(path) for path in args.photos], models.pack("faceid")), RawFeatures()
+        found = find_faces([read_photo(path) for path in args.photos], models.pack("faceid"))
+        faces, raw = [largest(item) for item in found], RawFeatures()
     else:
         extracted = extract(adapter, args.photos, models)
         faces, raw = list(extracted.faces), extracted.raw

@@ -71,6 +71,10 @@ class NoFaceFound(FaceIDError):
     """The photo was searched and the face asked for is not there: use another photo, or choose another face."""
 
 
+class BadRequest(FaceIDError, ValueError):
+    """A unit of a request has a field that is not known, or a value that makes no sense."""
+
+
 class FaceIDWarning(UserWarning):
     """The picture is made, and something about it is not what was asked for."""
 

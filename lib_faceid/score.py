@@ -11,6 +11,7 @@ import numpy as np
 
 from .engine.extract import ModelFolder, find_faces
 from .errors import BadIdentity
+from .face.select import largest
 from .face.similarity import cosine_matrix
 from .library.identity import load_identity
 from .library.photos import read_photo
@@ -48,4 +49,4 @@ def _vector(source: str, pack: Path) -> np.ndarray:
         if vectors is None:
             raise BadIdentity(f"{source} was made with an adapter that uses no face vectors, so it cannot be compared.")
         return vectors.mean(dim=0, keepdim=True).numpy()
-    return find_faces([read_photo(source)], pack)[0].vector[None]
+    return largest(find_faces([read_photo(source)], pack)[0]).vector[None]

@@ -73,8 +73,8 @@ OWNED_PACKAGES = {"modules", "backend", "ldm_patched", "gradio", "fastapi", "pyd
 # Standard library only. What they import of ours when they are imported themselves is in EAGER.
 BARE = {f"lib_faceid/{name}.py" for name in ("__init__", "hosts/__init__", "environment", "errors", "__main__")}
 EAGER = {"environment", "errors"}
-# What every room may use: the errors, and the one way to write a file.
-SHARED = {"errors", "files"}
+# What every room may use: the errors, the one way to write a file, and the version.
+SHARED = {"errors", "files", "__version__"}
 
 
 def check_imports(path: str, source: str) -> list[str]:

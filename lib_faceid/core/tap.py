@@ -8,7 +8,7 @@ The host's attention runs untouched, so other extensions keep their effect.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,11 +26,20 @@ class Taps(PatchSet):
     """The entries on one UNet: all their hooks as one patch set, installed and removed as a pair.
 
     Everything is checked in the constructor, before the UNet is touched. Raises WrongBase when an entry lacks a layer
-    of the UNet or has other channels. ``firing`` tells afterwards what was reached.
+    of the UNet or has other channels. ``firing`` tells afterwards what was reached. ``on_missed`` is called with the
+    error when a UNet call reached no layer at all; without it the error is raised.
     """
 
-    def __init__(self, unet: nn.Module, layers: UNetLayers, entries: Sequence[Entry], source: CallSource) -> None:
+    def __init__(
+        self,
+        unet: nn.Module,
+        layers: UNetLayers,
+        entries: Sequence[Entry],
+        source: CallSource,
+        on_missed: Callable[[FaceNotApplied], None] | None = None,
+    ) -> None:
         _check_channels(layers, entries)
+        self._on_missed = on_missed
         acting = [n for n in range(len(layers.attentions)) if any(entry.strength.acts_on(n) for entry in entries)]
         self.session = Session(entries, source, expected=len(acting))
         self._taps = tuple(_Tap(self.session, n, layers.attentions[n], layers.names[n]) for n in acting)
@@ -73,12 +82,16 @@ class Taps(PatchSet):
     def _finish(self, unet: nn.Module, args: tuple[Any, ...], output: object) -> None:
         """After every UNet call; ``output`` is None when it failed, which is then not our subject."""
         reached = self.session.finish(failed=output is None)
-        if reached == 0 and self._taps:
-            raise FaceNotApplied(
-                f"{type(unet).__name__} ran without the attention modules the identity is added to. An engine that "
-                "replaces them (TensorRT, a compiled or cached UNet, a processor that uses weights instead of "
-                "modules) is active; switch it off for FaceID."
-            )
+        if reached != 0 or not self._taps:
+            return
+        error = FaceNotApplied(
+            f"{type(unet).__name__} ran without the attention modules the identity is added to. An engine that "
+            "replaces them (TensorRT, a compiled or cached UNet, a processor that uses weights instead of modules) is "
+            "active; switch it off for FaceID."
+        )
+        if self._on_missed is None:
+            raise error
+        self._on_missed(error)
 
 
 class _Tap:

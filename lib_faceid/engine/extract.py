@@ -18,7 +18,7 @@ from ..face.align import norm_crop
 from ..face.pack import pack_for
 from ..face.pipeline import FaceFinder
 from ..face.select import largest
-from ..face.types import Face
+from ..face.types import Face, Found
 from ..library.photos import NamedPhoto, read_photo
 from ..vision.clip import Encoder, Features
 from ..vision.pixels import prepare
@@ -35,12 +35,14 @@ _WHOLE_PICTURE = ("base", "plus", "composition")  # these look at the picture, n
 class ModelFolder:
     """Where face packs and CLIP encoders lie: ``insightface`` and ``clip_vision`` inside ``root``.
 
-    ``face_pack`` and ``clip_encoder`` name one directly. Nothing is ever downloaded.
+    ``face_pack`` and ``clip_encoder`` name one directly, ``pack_name`` a folder in ``insightface`` ("auto": the one the
+    variant was trained with). Nothing is ever downloaded.
     """
 
     root: Path
     face_pack: Path | None = None
     clip_encoder: Path | None = None
+    pack_name: str = "auto"
 
     @classmethod
     def default(
@@ -52,7 +54,7 @@ class ModelFolder:
 
     def pack(self, variant: str) -> Path:
         """The folder of the face pack for a variant, whether it exists or not."""
-        return self.face_pack or pack_for(variant, self.root / "insightface")
+        return self.face_pack or pack_for(variant, self.root / "insightface", self.pack_name)
 
     def encoder(self, adapter: Adapter) -> Path:
         """The encoder file whose features are as wide as the adapter wants. Raises WrongEncoder when there is none."""
@@ -76,12 +78,19 @@ class ModelFolder:
 
 @dataclass(frozen=True, eq=False)
 class Extracted:
-    """The face taken from each photo (none for adapters that look at the whole picture), and what the adapter is
-    fed.
+    """What was found in each photo (nothing for adapters that look at the whole picture), and what the adapter is fed.
+
+    ``labels`` are what sentences call the photos.
     """
 
-    faces: tuple[Face, ...]
+    found: tuple[Found, ...]
     raw: RawFeatures
+    labels: tuple[str, ...] = ()
+
+    @property
+    def faces(self) -> tuple[Face, ...]:
+        """The face taken from each photo."""
+        return tuple(largest(found) for found in self.found)
 
 
 def extract(adapter: Adapter, images: Sequence[object], models: ModelFolder) -> Extracted:
@@ -91,22 +100,23 @@ def extract(adapter: Adapter, images: Sequence[object], models: ModelFolder) -> 
     """
     photos = [read_photo(image, number) for number, image in enumerate(images, start=1)]
     variant = adapter.recognised.variant
-    faces = None if variant.key in _WHOLE_PICTURE else find_faces(photos, models.pack(variant.key))
+    found = None if variant.key in _WHOLE_PICTURE else find_faces(photos, models.pack(variant.key))
+    faces = None if found is None else [largest(item) for item in found]
     vectors = np.stack([face.vector for face in faces]) if faces and variant.vector != "none" else None
     raw = RawFeatures(embeddings=vectors)
     if variant.clip != "none":
-        found, uncond = see(adapter, _Subjects([photo.pixels for photo in photos], faces), models)
+        seen, uncond = see(adapter, _Subjects([photo.pixels for photo in photos], faces), models)
         pooled = variant.clip == "pooled"
-        clip = {"clip_pooled": found.pooled} if pooled else {"clip_hidden": found.hidden, "clip_uncond": uncond.hidden}
+        clip = {"clip_pooled": seen.pooled} if pooled else {"clip_hidden": seen.hidden, "clip_uncond": uncond.hidden}
         raw = replace(raw, **clip)
-    return Extracted(tuple(faces or ()), raw)
+    return Extracted(tuple(found or ()), raw, tuple(photo.label for photo in photos))
 
 
-def find_faces(photos: Sequence[NamedPhoto], pack: Path) -> list[Face]:
-    """The largest face of each photo."""
+def find_faces(photos: Sequence[NamedPhoto], pack: Path) -> list[Found]:
+    """The faces of each photo. Raises NoFaceFound for the first photo without one."""
     finder = FaceFinder.of_pack(pack)
     try:
-        return [largest(finder.find(photo.pixels, photo.label)) for photo in photos]
+        return [finder.find(photo.pixels, photo.label) for photo in photos]
     finally:
         finder.close()
 

@@ -22,12 +22,20 @@ DEFAULT_LORA = 0.65
 
 @contextmanager
 def acting(target: Target, acts: Sequence[Act]) -> Generator[Firing]:
+    """``placed``, and afterwards the target is told when the identity did not reach all of the picture."""
+    with placed(target, acts) as firing:
+        yield firing
+    for sentence in describe_shortfall(firing, acts):
+        target.tell(sentence)
+
+
+@contextmanager
+def placed(target: Target, acts: Sequence[Act]) -> Generator[Firing]:
     """Put the acts to work on the target's UNet for the time of the block.
 
     A weight of 0 switches an act off, its LoRA included. Everything is checked before the UNet is touched, and on
     leaving, whatever happened, the UNet is bit for bit what it was. Raises WrongBase, WrongWeights, UnsupportedUNet,
-    MaskMismatch, FaceIDError. The target is told when the identity did not reach all of the picture, and when a LoRA it
-    was made with is not at hand.
+    MaskMismatch, FaceIDError. The target is told when a LoRA an identity was made with is not at hand.
     """
     active = [act for act in acts if not act.strength.is_off]
     if not active:
@@ -36,15 +44,13 @@ def acting(target: Target, acts: Sequence[Act]) -> Generator[Firing]:
     layers = find_layers(target.unet)
     for act in active:
         ensure_fit(act.identity, layers)
-    taps = Taps(target.unet, layers, [act.entry() for act in active], target.source)
+    taps = Taps(target.unet, layers, [act.entry() for act in active], target.source, target.on_missed)
     with ExitStack() as stack:
         for held in _find_loras(target, active, layers):
             held.hold()
             stack.callback(held.release)
         stack.enter_context(taps)
         yield taps.firing
-    for sentence in describe_shortfall(taps.firing, active):
-        target.tell(sentence)
 
 
 def ensure_fit(identity: Identity, layers: UNetLayers) -> None:
@@ -84,7 +90,10 @@ def _find_loras(target: Target, acts: Sequence[Act], layers: UNetLayers) -> list
 
 
 def describe_shortfall(firing: Firing, acts: Sequence[Act]) -> list[str]:
-    """Sentences on what of the picture the identity did not reach; none when all was reached."""
+    """Sentences on what of the picture the identity did not reach; none when all was reached, or nobody acts."""
+    acts = [act for act in acts if not act.strength.is_off]
+    if not acts:
+        return []
     if firing.fewest is None:
         return ["The UNet was not called inside the block, so nothing was drawn with the identity."]
     if firing.fewest < firing.expected:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
+import io
 import os
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +20,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import BadPhoto
 from ..face.photo import MAX_PIXELS, check_photo
 
+# Larger than any camera's file; what is more is not read into memory.
+MAX_BYTES = 200 * 1024 * 1024
+
 
 @dataclass(frozen=True, eq=False)
 class NamedPhoto:
@@ -24,8 +32,52 @@ class NamedPhoto:
     label: str
 
 
+@dataclass(frozen=True)
+class PhotoData:
+    """A photo as it was handed over, not decoded yet: the file's bytes, and what sentences call it."""
+
+    data: bytes
+    label: str
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex sha256 of the bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @classmethod
+    def of_file(cls, path: str | os.PathLike[str], label: str = "") -> PhotoData:
+        """Raises BadPhoto when the file cannot be read or is far larger than a photo."""
+        file = Path(path)
+        name = label or file.name
+        try:
+            if file.stat().st_size > MAX_BYTES:
+                raise BadPhoto(f"{name} is larger than {MAX_BYTES >> 20} MB, so it is not read. Make it smaller.")
+            return cls(file.read_bytes(), name)
+        except OSError as error:
+            raise BadPhoto(f"{name} cannot be read ({error.strerror}). Add the photo again.") from error
+
+    @classmethod
+    def of_base64(cls, text: str, label: str) -> PhotoData:
+        """Base64 with or without ``data:image/…;base64,`` before it. Addresses are refused: nothing is fetched.
+
+        Raises BadPhoto.
+        """
+        if text[:8].lower().startswith(("http:", "https:")):
+            raise BadPhoto(f"{label} is an address; nothing is fetched from the net. Send the picture as base64.")
+        if len(text) > MAX_BYTES * 4 // 3:
+            raise BadPhoto(f"{label} is larger than {MAX_BYTES >> 20} MB, so it is not read. Make it smaller.")
+        body = text.partition(",")[2] if text.startswith("data:") else text
+        try:
+            data = base64.b64decode("".join(body.split()), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise BadPhoto(f"{label} is not base64 ({error}). Send the bytes of an image file as base64.") from error
+        if not data:
+            raise BadPhoto(f"{label} is empty. Send the bytes of an image file as base64.")
+        return cls(data, label)
+
+
 def read_photo(source: object, number: int = 1) -> NamedPhoto:
-    """A path, a PIL image or a uint8 RGB array as a photo; the camera's orientation mark is applied.
+    """A path, PhotoData, a PIL image or a uint8 RGB array as a photo; the camera's orientation mark is applied.
 
     ``number`` names a photo that has no file name. Raises BadPhoto when there is no such file, when it is no picture,
     is damaged, or has more pixels than are searched (known from its header, before memory is spent on it).
@@ -35,6 +87,8 @@ def read_photo(source: object, number: int = 1) -> NamedPhoto:
         return NamedPhoto(check_photo(cast("object", source), label), label)
     if isinstance(source, Image.Image):
         return NamedPhoto(_pixels(source, f"Photo {number}"), f"Photo {number}")
+    if isinstance(source, PhotoData):
+        return NamedPhoto(_decode(io.BytesIO(source.data), source.label), source.label)
     if isinstance(source, (str, os.PathLike)):
         path = Path(os.fspath(source))
         return NamedPhoto(_read_file(path), path.name)
@@ -42,19 +96,25 @@ def read_photo(source: object, number: int = 1) -> NamedPhoto:
 
 
 def _read_file(path: Path) -> NDArray[np.uint8]:
+    if not path.exists():
+        raise BadPhoto(f"There is no photo {path}. Check the name.")
+    return _decode(path, path.name)
+
+
+def _decode(source: Path | io.BytesIO, label: str) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here, more strictly
-            with cast(Any, Image).open(path) as image:  # its stubs leave the result open
-                return _pixels(image, path.name)
-    except FileNotFoundError as error:
-        raise BadPhoto(f"There is no photo {path}. Check the name.") from error
+            with cast(Any, Image).open(source) as image:  # its stubs leave the result open
+                return _pixels(image, label)
+    except BadPhoto:
+        raise
     except Image.DecompressionBombError as error:
-        raise BadPhoto(f"{path.name} has too many pixels to be a photo ({error}). Make it smaller.") from error
+        raise BadPhoto(f"{label} has too many pixels to be a photo ({error}). Make it smaller.") from error
     except UnidentifiedImageError as error:
-        raise BadPhoto(f"{path.name} is not a picture that can be read. Give a JPEG, PNG or WebP file.") from error
+        raise BadPhoto(f"{label} is not a picture that can be read. Give a JPEG, PNG or WebP file.") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise BadPhoto(f"{path.name} is damaged or cannot be read ({error}). Save it again, or use another.") from error
+        raise BadPhoto(f"{label} is damaged or cannot be read ({error}). Save it again, or use another.") from error
 
 
 def _pixels(image: Image.Image, label: str) -> NDArray[np.uint8]:

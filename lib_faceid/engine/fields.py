@@ -1,0 +1,153 @@
+"""Fields of a request: what people call each, and how a plain value becomes it or is refused with a sentence.
+
+Values come from a panel, from JSON or from the text of a picture; the same functions read them all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from ..errors import BadRequest
+from ..library.photos import PhotoData
+
+Vectors = tuple[tuple[float, ...], ...]
+VECTOR_WIDTH = 512  # of an ArcFace vector (insightface, w600k_r50 and its peers)
+MANY = 64  # photos, vectors or units in one request; more is a mistake
+_MOST_LAYERS = 16  # attentions of SD1.5; SDXL has 11
+_VECTORS = f"face vectors of {VECTOR_WIDTH} numbers"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Smallest and largest value, and the step of a slider."""
+
+    low: float
+    high: float
+    step: float
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a unit: what people call it, how a plain value becomes it, and whether infotext carries it.
+
+    ``where`` says which views show it beside the API, which has all of them: "panel", "infotext".
+    """
+
+    name: str
+    label: str
+    read: Callable[[Field, Any], Any]
+    where: frozenset[str]
+    default: Any = None
+    range: Range | None = None
+    choices: tuple[str, ...] = ()
+
+
+def read_flag(field: Field, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise _wrong(field, value, "true or false")
+
+
+def read_text(field: Field, value: Any) -> str:
+    if not isinstance(value, str) or len(value) > 255:  # the longest name a file system allows
+        raise _wrong(field, value, "a name")
+    return value.strip() or field.default
+
+
+def read_choice(field: Field, value: Any) -> str:
+    if value in field.choices:
+        return value
+    raise _wrong(field, value, " or ".join(f'"{choice}"' for choice in field.choices))
+
+
+def read_number(field: Field, value: Any) -> float:
+    limits = cast(Range, field.range)
+    number = _float(value)
+    if number is None or not limits.low <= number <= limits.high:
+        raise _wrong(field, value, f"a number from {limits.low:g} to {limits.high:g}")
+    return number
+
+
+def read_optional_number(field: Field, value: Any) -> float | None:
+    return None if value is None or value == "" else read_number(field, value)
+
+
+def read_photos(field: Field, value: Any) -> tuple[PhotoData, ...]:
+    several = _items(value) or ([] if value is None else [value])
+    if len(several) > MANY:
+        raise _wrong(field, f"{len(several)} of them", f"at most {MANY} photos")
+    return tuple(_photo(field, item, f"Photo {number}") for number, item in enumerate(several, start=1))
+
+
+def _photo(field: Field, value: Any, label: str) -> PhotoData:
+    if isinstance(value, PhotoData):
+        return value
+    if isinstance(value, str):
+        return PhotoData.of_base64(value, label)
+    raise _wrong(field, value, "pictures as base64")
+
+
+def read_mask(field: Field, value: Any) -> PhotoData | None:
+    return None if value is None or value == "" else _photo(field, value, "The region mask")
+
+
+def read_vectors(field: Field, value: Any) -> Vectors | None:
+    rows = _items(value)
+    if rows is None and value is not None:
+        raise _wrong(field, value, _VECTORS)
+    if not rows:
+        return None
+    if _items(rows[0]) is None:
+        rows = [rows]  # one vector may stand alone
+    if len(rows) > MANY:
+        raise _wrong(field, f"{len(rows)} of them", f"at most {MANY}")
+    return tuple(_vector(field, row) for row in rows)
+
+
+def _vector(field: Field, row: Any) -> tuple[float, ...]:
+    numbers = _floats(row)
+    if numbers is None or len(numbers) != VECTOR_WIDTH:
+        raise _wrong(field, f"{len(_items(row) or ())} values or something else than numbers", _VECTORS)
+    return numbers
+
+
+def read_factors(field: Field, value: Any) -> tuple[float, ...] | None:
+    numbers = _floats([] if value is None else value)
+    if numbers is None or len(numbers) > _MOST_LAYERS:
+        raise _wrong(field, value, "one number for each attention (16 for SD1.5, 11 for SDXL)")
+    return numbers or None
+
+
+def _items(value: Any) -> list[Any] | None:
+    """The items of a list, a tuple or an array; None for anything else."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    return list(cast("Sequence[Any]", plain)) if isinstance(plain, (list, tuple)) else None
+
+
+def _floats(value: Any) -> tuple[float, ...] | None:
+    """Finite numbers, or None where one of the items is none."""
+    numbers = [_float(item) for item in _items(value) or [None]] if value != [] else []
+    return None if None in numbers else tuple(cast("list[float]", numbers))
+
+
+def _float(value: Any) -> float | None:
+    """A finite number, or None. True and False are no numbers here."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _wrong(field: Field, value: Any, expected: str) -> BadRequest:
+    return BadRequest(f"{field.label} ({field.name}) is {short(value)}; expected {expected}.")
+
+
+def short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,97 @@
+"""What the script does at each of A1111's callbacks. The job hangs on the host's processing object and dies with it.
+
+Order (modules/processing.py): before_process, process, then for each batch before_process_batch and, for each sampling
+pass, process_before_every_sampling. After an error in sampling no callback comes at all, so nothing here relies on a
+last one: a pass cleans up after itself, and what an accident has left is swept when the next job begins.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from ...core.patch import do_all, live_patches
+from ...engine.people import People
+from ...engine.request import Unit, read_unit, read_units
+from ...errors import FaceIDError
+from ..job import Job
+from . import webui
+from .sampling import Pass
+
+logger = logging.getLogger("faceid")
+ReadPanel = Callable[[Sequence[Any]], Mapping[str, Any]]
+_ATTRIBUTE = "faceid_job"
+
+
+class Jobs:
+    """Begins, prepares and arms jobs. ``read_panel`` turns a panel's values into those of a unit, by name."""
+
+    def __init__(self, people: People, read_panel: ReadPanel) -> None:
+        self.people, self._read_panel = people, read_panel
+
+    def begin(self, p: Any, args: Sequence[Any]) -> None:
+        """A job begins: its units are read. Nothing is attached where FaceID is off."""
+        sweep()
+        vars(p).pop(_ATTRIBUTE, None)  # a copied processing object (X/Y/Z plot) carries the job it was copied from
+        try:
+            units, wrong = self._read(args), ""
+        except FaceIDError as error:
+            units, wrong = [Unit(on_fail="warn" if _would_go_on(args) else "stop")], str(error)
+        active = [unit for unit in units if not unit.is_off]
+        if active:
+            job = Job(active, self.people, webui.model_folder(), webui.outlet(p))
+            vars(p)[_ATTRIBUTE] = job
+            if wrong:
+                job.refuse(wrong)
+
+    def prepare(self, p: Any) -> None:
+        """The checkpoint is loaded: find everybody, which may take seconds the first time."""
+        job = _job_of(p)
+        if job is None:
+            return
+        webui.show_progress("FaceID: reading the face")
+        try:
+            job.prepare(webui.unet(p))
+        except FaceIDError as error:
+            job.fail(str(error))
+        finally:
+            webui.show_progress(None)
+
+    def begin_batch(self, p: Any) -> None:
+        """The next batch of the job."""
+        job = _job_of(p)
+        if job is not None:
+            job.begin_batch()
+
+    def before_sampling(self, p: Any) -> None:
+        """A sampling pass comes next."""
+        job = _job_of(p)
+        if job is not None:
+            Pass(job, p).arm()
+
+    def _read(self, args: Sequence[Any]) -> list[Unit]:
+        """Units of an API request (objects), or the one of the panel (its values in order)."""
+        if args and isinstance(args[0], (Mapping, list)):
+            sent = [value for value in args if isinstance(value, (Mapping, list))]
+            return read_units(sent)
+        return [read_unit(self._read_panel(args))] if args and args[0] else []
+
+
+def sweep() -> None:
+    """Take away whatever an accident has left; normally there is nothing."""
+    left = live_patches()
+    if left:
+        logger.warning("FaceID: the last job left %d changes behind; they are taken away now.", len(left))
+        do_all(patch.remove for patch in reversed(left))
+
+
+def _job_of(p: Any) -> Job | None:
+    return cast("Job | None", vars(p).get(_ATTRIBUTE))
+
+
+def _would_go_on(args: Sequence[Any]) -> bool:
+    """Whether a request that cannot be read asks at least for a picture without the face."""
+    flat = [item for value in args for item in (value if isinstance(value, list) else [value])]
+    asked = [item.get("on_fail") for item in flat if isinstance(item, Mapping)]
+    return "warn" in (asked or [item for item in flat if isinstance(item, str)])

@@ -1,0 +1,170 @@
+"""One sampling pass of A1111 with the face in it: everything goes in when the sampler starts, and out when it ends.
+
+The pass lives inside a wrapper of ``launch_sampling`` on the sampler *instance*. That is the last thing A1111 calls
+before the first step, and the only place where an exception reaches the person instead of the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from torch import nn
+
+from ...core.patch import AttributePatch, do_all
+from ...core.session import Firing
+from ...core.tokens import Row
+from ...engine.acts import Act
+from ...engine.ports import Target
+from ...engine.run import describe_shortfall, placed
+from ...errors import FaceIDError, RowsMismatch
+from ..job import FaceIDStopped, Job
+from . import culprits, webui
+from .denoising import Denoising
+from .lora import placing
+
+_running: list[Pass] = []
+"""Passes between their first and last step: one, as A1111 makes one picture at a time."""
+
+
+def on_denoise(params: Any) -> None:
+    """Callback of every denoiser call of the WebUI; only those of a pass of ours matter."""
+    for running in _running:
+        if running.sampler is params.denoiser.sampler:
+            running.denoise(params)
+
+
+class Pass:
+    """A sampling pass: ``arm`` wraps the sampler, and the wrapper does the rest when the sampler starts."""
+
+    def __init__(self, job: Job, p: Any) -> None:
+        self.sampler = p.sampler
+        self._job, self._p = job, p
+        self._denoising = Denoising()
+        self._stack = ExitStack()
+        self._unet: nn.Module | None = None
+        self._acts: list[Act] = []
+        self._firings: list[Firing] = []
+        self._original: Callable[..., Any] = p.sampler.launch_sampling
+        self._patch = AttributePatch(p.sampler, "launch_sampling", self._launch)
+
+    def arm(self) -> None:
+        """Wrap the sampler's ``launch_sampling``."""
+        self._patch.install()
+
+    def denoise(self, params: Any) -> None:
+        """A denoiser call begins. After a refiner switch the UNet may be another one."""
+        if self._unet is None:
+            return
+        unet = webui.unet(self._p)
+        if unet is not self._unet:
+            self._move_to(unet, params.denoiser)
+        if self._unet is not None:
+            self._denoising.begin(params)
+
+    def rows(self, batch: int) -> Sequence[Row]:
+        """Rows of a UNet call, for the taps."""
+        try:
+            return self._denoising.rows(batch)
+        except RowsMismatch as error:
+            self._give_up(error)
+            return [Row("cond")] * batch  # nobody reads them: the taps are gone
+
+    def progress(self, timestep: object) -> float:
+        """Fraction of the pass, for the taps."""
+        return self._denoising.progress(timestep)
+
+    def _launch(self, *args: Any, **kwargs: Any) -> Any:
+        """In the place of ``launch_sampling(steps, func)``."""
+        try:
+            return self._sample(*args, **kwargs)
+        finally:
+            self._acts, self._firings = [], []  # the person's tensors need not wait for the garbage collector
+            self._patch.remove()
+            if self._patch.disturbed:
+                self._job.tell(culprits.describe_wrapper(vars(self.sampler).get("launch_sampling")))
+
+    def _sample(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            self._start()
+            if self._job.stop:
+                raise FaceIDStopped(self._job.stop)
+            result = self._original(*args, **kwargs)
+        except FaceIDStopped:
+            raise
+        except FaceIDError as error:
+            raise FaceIDStopped(str(error)) from error
+        finally:
+            self._leave()
+        self._report()
+        return result
+
+    def _start(self) -> None:
+        """Put everything in place; nothing where nobody acts in this pass."""
+        try:
+            unet = webui.unet(self._p)
+            self._acts = self._job.acts(unet, hires_pass=bool(getattr(self._p, "is_hr_pass", False)))
+            if self._acts:
+                self._enter(unet)
+        except FaceIDError as error:
+            self._job.fail(str(error))
+        if self._unet is not None:
+            _running.append(self)
+
+    def _enter(self, unet: nn.Module) -> None:
+        tell = self._job.tell
+        target = Target(unet, self, tell, place_lora=placing(tell), on_missed=self._give_up)
+        self._firings.append(self._stack.enter_context(placed(target, self._acts)))
+        self._unet = unet
+
+    def _leave(self) -> None:
+        """Take everything away; harmless where there is nothing."""
+        if self in _running:
+            _running.remove(self)
+        self._unet = None
+        do_all([self._denoising.end, self._stack.close])
+
+    def _move_to(self, unet: nn.Module, denoiser: Any) -> None:
+        """A refiner has loaded another UNet."""
+        self._unet = None
+        self._stack.close()
+        try:
+            self._enter(unet)
+        except FaceIDError as error:
+            self._denoising.end()
+            self._job.tell(
+                f"From step {denoiser.step + 1} of {denoiser.total_steps} on ({webui.checkpoint_name(self._p)}) the "
+                f"picture was made without the face: {error}"
+            )
+
+    def _give_up(self, error: FaceIDError) -> None:
+        """The face cannot be applied from here on. Raises the error unless the person would rather have a picture."""
+        if not self._job.is_lenient:
+            raise error
+        self._leave()
+        self._firings.clear()
+        self._job.fail(str(error))
+
+    def _report(self) -> None:
+        """Say what of the picture the face did not reach."""
+        if not self._firings or webui.was_interrupted():
+            return
+        firing = _sum(self._firings)
+        if firing.fewest is None:
+            self._job.fail("The UNet was not called while sampling, so the picture was made without the face.")
+        if self._job.stop:
+            raise FaceIDStopped(self._job.stop)
+        for sentence in describe_shortfall(firing, self._acts):
+            self._job.tell(" ".join([sentence, *culprits.describe(webui.unet(self._p))]))
+
+
+def _sum(firings: list[Firing]) -> Firing:
+    """What was reached in all parts of a pass together."""
+    reached = [firing.fewest for firing in firings if firing.fewest is not None]
+    return Firing(
+        expected=max(firing.expected for firing in firings),
+        calls=sum(firing.calls for firing in firings),
+        acted=sum(firing.acted for firing in firings),
+        fewest=min(reached) if reached else None,
+    )

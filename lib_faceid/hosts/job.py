@@ -1,0 +1,150 @@
+"""One job of a WebUI: its units, the people found for them, and what has to be said about them.
+
+A job lives as long as one call of the host's ``process_images``. Nothing here touches a UNet; what does gets the acts
+of each sampling pass from here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from ..core.unet_map import find_layers
+from ..engine.acts import Act
+from ..engine.extract import ModelFolder
+from ..engine.infotext import LABEL, NOTE, join_notes, label, write
+from ..engine.people import People, Person
+from ..engine.place import Place
+from ..engine.request import Unit
+from ..errors import FaceIDError, UnsupportedUNet
+
+logger = logging.getLogger("faceid")
+
+
+class FaceIDStopped(FaceIDError):
+    """Ends a job. WebUIs answer an HTTP request with ``status_code`` and ``detail``, found in ``vars(error)``.
+
+    An exception in a script's callback is only printed by the hosts; one that carries these attributes and is raised
+    while sampling reaches the person (A1111 1.10.1, modules/api/api.py:handle_exception).
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status_code = 422  # Unprocessable Content: the request is understood and cannot be served
+        self.detail = sentence
+
+
+@dataclass(frozen=True)
+class Outlet:
+    """Where a job speaks: ``say`` shows a remark to the person, ``info`` is the table a picture's text is made of."""
+
+    say: Callable[[str], None]
+    info: dict[str, Any]
+
+
+@dataclass
+class Job:
+    """Units at work on the pictures of one job. ``stop`` is why it must make none, empty while there is no reason."""
+
+    units: Sequence[Unit]
+    people: People
+    models: ModelFolder
+    outlet: Outlet
+    stop: str = ""
+    _found: dict[Place, list[tuple[Unit, Person]]] = field(default_factory=dict[Place, "list[tuple[Unit, Person]]"])
+    _lasting: list[str] = field(default_factory=list[str])
+    _passing: list[str] = field(default_factory=list[str])
+
+    @property
+    def is_lenient(self) -> bool:
+        """True when every unit would rather have a picture without the face than none."""
+        return all(unit.on_fail == "warn" for unit in self.units)
+
+    def refuse(self, sentence: str) -> None:
+        """The request itself cannot be read: nobody is looked for."""
+        self.fail(sentence)
+        self.units = ()
+
+    def prepare(self, unet: nn.Module) -> None:
+        """Find everybody for the UNet's base and write them to the infotext."""
+        found = self._everybody(unet)
+        for number, unit in enumerate(self.units, start=1):
+            person = next((person for other, person in found if other is unit), None)
+            self.outlet.info.pop(label(number), None)
+            if person is not None:
+                self.outlet.info[label(number)] = write(unit, person)
+
+    def acts(self, unet: nn.Module, *, hires_pass: bool) -> list[Act]:
+        """Who acts in a sampling pass, and how. Empty when nobody does, or the job is to stop."""
+        acts: list[Act] = []
+        for unit, person in self._everybody(unet):
+            try:
+                acts.append(person.act(unit, hires_pass=hires_pass))
+            except FaceIDError as error:
+                self.fail(str(error), [unit])
+        return [] if self.stop else [act for act in acts if not act.strength.is_off]
+
+    def fail(self, sentence: str, units: Sequence[Unit] = ()) -> None:
+        """These units (none named: all) cannot be in the picture: the job stops, or goes on without them."""
+        sentence = self._without_path(sentence)
+        if any(unit.on_fail == "stop" for unit in units or self.units):
+            self.stop = self.stop or sentence
+            self._say(sentence)
+        else:
+            self.tell(f"The face was not applied: {sentence}", lasting=True)
+
+    def tell(self, sentence: str, *, lasting: bool = False) -> None:
+        """A remark that belongs to the picture: shown, logged and kept in its text.
+
+        ``lasting``: it is true for every batch of the job, otherwise for the one that is made now.
+        """
+        sentence = self._without_path(sentence)
+        (self._lasting if lasting else self._passing).append(sentence)
+        self._write_notes()
+        self._say(sentence)
+
+    def begin_batch(self) -> None:
+        """A new batch: remarks on the sampling of the one before are not its own."""
+        self._passing.clear()
+        self._write_notes()
+
+    def _everybody(self, unet: nn.Module) -> list[tuple[Unit, Person]]:
+        """The people of all units that have one, found once for each base."""
+        try:
+            place = Place.of(find_layers(unet), self.models)
+        except UnsupportedUNet as error:
+            self.fail(str(error))
+            return []
+        if place not in self._found:
+            found = [(unit, self._find(unit, place)) for unit in self.units]
+            self._found[place] = [(unit, person) for unit, person in found if person is not None]
+        return self._found[place]
+
+    def _find(self, unit: Unit, place: Place) -> Person | None:
+        try:
+            person = self.people.find(unit, place)
+        except FaceIDError as error:
+            self.fail(str(error), [unit])
+            return None
+        for remark in person.remarks:
+            self.tell(remark, lasting=True)
+        return person
+
+    def _write_notes(self) -> None:
+        notes = join_notes([*self._lasting, *self._passing])
+        self.outlet.info.pop(NOTE, None)
+        if notes:
+            self.outlet.info[NOTE] = notes
+
+    def _say(self, sentence: str) -> None:
+        logger.warning("%s: %s", LABEL, sentence)
+        self.outlet.say(f"{LABEL}: {sentence}")
+
+    def _without_path(self, sentence: str) -> str:
+        """Pictures are shared, and the folders of this machine name its owner."""
+        root = self.models.root
+        return sentence.replace(f"{root}", root.name)
