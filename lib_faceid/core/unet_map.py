@@ -20,6 +20,7 @@ from ..errors import UnsupportedUNet
 Base = Literal["sd15", "sdxl"]
 BASE_TITLES: dict[Base, str] = {"sd15": "SD1.5", "sdxl": "SDXL"}
 CONTEXT_WIDTHS: dict[Base, int] = {"sd15": 768, "sdxl": 2048}
+_SD2_CONTEXT = 1024  # configs/stable-diffusion/v2-inference.yaml
 
 # (ldm attention, diffusers attention, transformer blocks in it), in the order of the files.
 # SD1.5: configs/stable-diffusion/v1-inference.yaml (channel_mult 1 2 4 4, attention at the first three levels);
@@ -119,6 +120,15 @@ class UNetLayers:
     attentions: tuple[nn.Module, ...]
     names: tuple[str, ...]
     context_width: int
+
+    @property
+    def title(self) -> str:
+        """What people call the model: SD2 has the layers of SD1.5 and wider text."""
+        if self.context_width == CONTEXT_WIDTHS[self.base]:
+            return BASE_TITLES[self.base]
+        if (self.base, self.context_width) == ("sd15", _SD2_CONTEXT):
+            return f"Stable Diffusion 2 (context {self.context_width})"
+        return f"an unknown relative of {BASE_TITLES[self.base]} (context {self.context_width})"
 
 
 def find_layers(unet: nn.Module) -> UNetLayers:

@@ -76,7 +76,8 @@ def read_optional_number(field: Field, value: Any) -> float | None:
 
 
 def read_photos(field: Field, value: Any) -> tuple[PhotoData, ...]:
-    several = _items(value) or ([] if value is None else [value])
+    items = _items(value)
+    several = items if items is not None else [] if value is None else [value]
     if len(several) > MANY:
         raise _wrong(field, f"{len(several)} of them", f"at most {MANY} photos")
     return tuple(_photo(field, item, f"Photo {number}") for number, item in enumerate(several, start=1))

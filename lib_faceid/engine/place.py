@@ -21,13 +21,10 @@ class Place:
     @classmethod
     def of(cls, layers: UNetLayers, models: ModelFolder) -> Place:
         """Raises UnsupportedUNet for a UNet whose text encoder no adapter was made for (SD2)."""
-        expected = CONTEXT_WIDTHS[layers.base]
-        if layers.context_width != expected:
-            kind = "Stable Diffusion 2" if layers.context_width == 1024 else "an unknown model"
+        if layers.context_width != CONTEXT_WIDTHS[layers.base]:
             raise UnsupportedUNet(
-                f"This checkpoint is {kind} (its text is {layers.context_width} numbers wide); FaceID adapters exist "
-                f"for SD1.5 ({CONTEXT_WIDTHS['sd15']}) and SDXL ({CONTEXT_WIDTHS['sdxl']}). Load a checkpoint of one "
-                "of them."
+                f"This checkpoint is {layers.title}; FaceID adapters exist for SD1.5 (context "
+                f"{CONTEXT_WIDTHS['sd15']}) and SDXL ({CONTEXT_WIDTHS['sdxl']}). Load a checkpoint of one of them."
             )
         return cls(layers.base, layers.context_width, models)
 

@@ -110,7 +110,8 @@ def _decode(source: Path | io.BytesIO, label: str) -> NDArray[np.uint8]:
     except BadPhoto:
         raise
     except Image.DecompressionBombError as error:
-        raise BadPhoto(f"{label} has too many pixels to be a photo ({error}). Make it smaller.") from error
+        most = f"at most {MAX_PIXELS // 1_000_000} megapixels are searched"
+        raise BadPhoto(f"{label} has more pixels than any photo; {most}. Make it smaller.") from error
     except UnidentifiedImageError as error:
         raise BadPhoto(f"{label} is not a picture that can be read. Give a JPEG, PNG or WebP file.") from error
     except (OSError, SyntaxError, ValueError) as error:
