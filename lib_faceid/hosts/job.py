@@ -56,6 +56,7 @@ class Job:
     outlet: Outlet
     stop: str = ""
     _found: dict[Place, list[tuple[Unit, Person]]] = field(default_factory=dict[Place, "list[tuple[Unit, Person]]"])
+    _lines: dict[str, str] = field(default_factory=dict[str, str])
     _lasting: list[str] = field(default_factory=list[str])
     _passing: list[str] = field(default_factory=list[str])
 
@@ -71,12 +72,10 @@ class Job:
 
     def prepare(self, unet: nn.Module) -> None:
         """Find everybody for the UNet's base and write them to the infotext."""
-        found = self._everybody(unet)
-        for number, unit in enumerate(self.units, start=1):
-            person = next((person for other, person in found if other is unit), None)
-            self.outlet.info.pop(label(number), None)
-            if person is not None:
-                self.outlet.info[label(number)] = write(unit, person)
+        people = {id(unit): person for unit, person in self._everybody(unet)}
+        known = [(number, unit) for number, unit in enumerate(self.units, start=1) if id(unit) in people]
+        self._lines = {label(number): write(unit, people[id(unit)]) for number, unit in known}
+        self._write()
 
     def acts(self, unet: nn.Module, *, hires_pass: bool) -> list[Act]:
         """Who acts in a sampling pass, and how. Empty when nobody does, or the job is to stop."""
@@ -88,14 +87,25 @@ class Job:
                 self.fail(str(error), [unit])
         return [] if self.stop else [act for act in acts if not act.strength.is_off]
 
-    def fail(self, sentence: str, units: Sequence[Unit] = ()) -> None:
+    def fail(self, sentence: str, units: Sequence[Unit] = (), *, lasting: bool = True) -> None:
         """These units (none named: all) cannot be in the picture: the job stops, or goes on without them."""
-        sentence = self._without_path(sentence)
-        if any(unit.on_fail == "stop" for unit in units or self.units):
+        sentence, units = self._without_path(sentence), units or self.units
+        if any(unit.on_fail == "stop" for unit in units):
             self.stop = self.stop or sentence
             self._say(sentence)
-        else:
-            self.tell(f"The face was not applied: {sentence}", lasting=True)
+            return
+        for number, unit in enumerate(self.units, start=1):
+            if any(unit is failed for failed in units):
+                self.outlet.info.pop(label(number), None)
+                if lasting:
+                    self._lines.pop(label(number), None)
+        self.tell(f"The face was not applied: {sentence}", lasting=lasting)
+
+    def withdraw(self, sentence: str) -> None:
+        """Nobody can be in the picture, and the job cannot be stopped either."""
+        for name in self._lines:
+            self.outlet.info.pop(name, None)
+        self.tell(f"The face was not applied: {sentence}")
 
     def tell(self, sentence: str, *, lasting: bool = False) -> None:
         """A remark that belongs to the picture: shown, logged and kept in its text.
@@ -108,9 +118,9 @@ class Job:
         self._say(sentence)
 
     def begin_batch(self) -> None:
-        """A new batch: remarks on the sampling of the one before are not its own."""
+        """A new batch: what was said about the sampling of the one before is not its own."""
         self._passing.clear()
-        self._write_notes()
+        self._write()
 
     def _everybody(self, unet: nn.Module) -> list[tuple[Unit, Person]]:
         """The people of all units that have one, found once for each base."""
@@ -133,6 +143,10 @@ class Job:
         for remark in person.remarks:
             self.tell(remark, lasting=True)
         return person
+
+    def _write(self) -> None:
+        self.outlet.info.update(self._lines)
+        self._write_notes()
 
     def _write_notes(self) -> None:
         notes = join_notes([*self._lasting, *self._passing])

@@ -67,8 +67,13 @@ class Jobs:
     def before_sampling(self, p: Any) -> None:
         """A sampling pass comes next."""
         job = _job_of(p)
-        if job is not None:
+        if job is None:
+            return
+        if callable(getattr(p.sampler, "launch_sampling", None)):
             Pass(job, p).arm()
+        else:  # not one of the WebUI's; an error raised here would only be printed
+            sampler = type(p.sampler).__name__
+            job.withdraw(f"{sampler} is not a sampler of the WebUI, so FaceID cannot act with it. Choose another.")
 
     def _read(self, args: Sequence[Any]) -> list[Unit]:
         """Units of an API request (objects), or the one of the panel (its values in order)."""

@@ -108,7 +108,7 @@ class Pass:
             if self._acts:
                 self._enter(unet)
         except FaceIDError as error:
-            self._job.fail(str(error))
+            self._job.fail(str(error), lasting=False)
         if self._unet is not None:
             _running.append(self)
 
@@ -144,7 +144,7 @@ class Pass:
             raise error
         self._leave()
         self._firings.clear()
-        self._job.fail(str(error))
+        self._job.fail(str(error), lasting=False)
 
     def _report(self) -> None:
         """Say what of the picture the face did not reach."""
@@ -152,7 +152,8 @@ class Pass:
             return
         firing = _sum(self._firings)
         if firing.fewest is None:
-            self._job.fail("The UNet was not called while sampling, so the picture was made without the face.")
+            sentence = "The UNet was not called while sampling; something makes pictures without it."
+            self._job.fail(sentence, lasting=False)
         if self._job.stop:
             raise FaceIDStopped(self._job.stop)
         for sentence in describe_shortfall(firing, self._acts):
