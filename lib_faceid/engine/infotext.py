@@ -6,6 +6,7 @@ A value is ``key: value`` pairs joined by commas; commas, colons and quotes insi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
@@ -83,6 +84,12 @@ def _values(pairs: Mapping[str, str]) -> dict[str, Any]:
 def _pairs(line: str) -> dict[str, str]:
     found = (part.partition(":") for part in line.split(","))
     return {key.strip(): unquote(value.strip()) for key, colon, value in found if colon}
+
+
+def clear(info: dict[str, Any]) -> None:
+    """Take our lines out of a table of infotext: a host may hand the table of one job to the next (X/Y/Z plot)."""
+    for key in [key for key in info if key in (LABEL, NOTE) or re.fullmatch(rf"{LABEL} \d+", key)]:
+        del info[key]
 
 
 def join_notes(notes: Sequence[str]) -> str:

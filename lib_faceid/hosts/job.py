@@ -38,6 +38,9 @@ class FaceIDStopped(FaceIDError):
         self.detail = sentence
 
 
+FaceIDStopped.__name__ = LABEL  # A1111 shows "<name>: <sentence>" to the person (modules/call_queue.py)
+
+
 @dataclass(frozen=True)
 class Outlet:
     """Where a job speaks: ``say`` shows a remark to the person, ``info`` is the table a picture's text is made of."""
@@ -159,6 +162,9 @@ class Job:
         self.outlet.say(f"{LABEL}: {sentence}")
 
     def _without_path(self, sentence: str) -> str:
-        """Pictures are shared, and the folders of this machine name its owner."""
-        root = self.models.root
-        return sentence.replace(f"{root}", root.name)
+        return without_path(sentence, self.models)
+
+
+def without_path(sentence: str, models: ModelFolder) -> str:
+    """The sentence with ``models/…`` for files: pictures are shared, and the folders before it name their owner."""
+    return sentence.replace(str(models.root), models.root.name)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from ...core.patch import do_all, live_patches
+from ...engine import infotext
 from ...engine.people import People
 from ...engine.request import Unit, read_unit, read_units
 from ...errors import FaceIDError
@@ -34,6 +35,7 @@ class Jobs:
         """A job begins: its units are read. Nothing is attached where FaceID is off."""
         sweep()
         vars(p).pop(_ATTRIBUTE, None)  # a copied processing object (X/Y/Z plot) carries the job it was copied from
+        infotext.clear(p.extra_generation_params)
         try:
             units, wrong = self._read(args), ""
         except FaceIDError as error:

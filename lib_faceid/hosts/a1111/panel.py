@@ -13,6 +13,7 @@ from ...engine.readiness import describe_readiness
 from ...engine.request import AUTO, Unit, read_unit
 from ...errors import FaceIDError
 from ...weights.catalog import list_adapters, weight_files, with_digest
+from ..job import without_path
 from . import webui
 
 
@@ -36,7 +37,7 @@ class PanelServices:
             unit = read_unit(values)
             return ("off", _describe_off(unit)) if unit.is_off else ("ready", self._describe(unit))
         except FaceIDError as error:
-            return "problem", str(error)
+            return "problem", without_path(str(error), webui.model_folder())
         except OSError as error:
             return "problem", f"A file in models/ip-adapter cannot be read ({error.strerror}). Check the disk."
 
