@@ -116,7 +116,7 @@ class Job:
         ``lasting``: it is true for every batch of the job, otherwise for the one that is made now.
         """
         sentence = self._without_path(sentence)
-        (self._lasting if lasting else self._passing).append(sentence)
+        (self._lasting if lasting else self._passing).append(self._without_names(sentence))
         self._write_notes()
         self._say(sentence)
 
@@ -160,6 +160,13 @@ class Job:
     def _say(self, sentence: str) -> None:
         logger.warning("%s: %s", LABEL, sentence)
         self.outlet.say(f"{LABEL}: {sentence}")
+
+    def _without_names(self, sentence: str) -> str:
+        """What goes into a picture does not say how its owner calls the photos."""
+        for unit in self.units:
+            for number, photo in enumerate(unit.images, start=1):
+                sentence = sentence.replace(photo.label, f"Photo {number}")
+        return sentence
 
     def _without_path(self, sentence: str) -> str:
         return without_path(sentence, self.models)
