@@ -3,6 +3,8 @@
 The host runs this file again at every "Reload UI", and lib_faceid once; so registration is here and may be repeated.
 """
 
+import logging
+
 from modules import scripts
 from modules.ui_components import InputAccordion
 
@@ -14,6 +16,15 @@ from lib_faceid.hosts.detect import PEOPLE, is_supported
 from lib_faceid.ui.accordion import build_panel, read_panel
 
 _jobs = Jobs(PEOPLE, read_panel)
+
+
+def _guarded(step, p, args, *values):
+    """The host prints an exception of a script and makes the picture without it; nothing may be missing in silence."""
+    try:
+        step(p, *values)
+    except Exception as error:
+        logging.getLogger("faceid").exception("FaceID: an error before sampling")
+        _jobs.accident(p, error, args)
 
 
 class FaceIDScript(scripts.Script):
@@ -32,16 +43,19 @@ class FaceIDScript(scripts.Script):
         return panel.controls
 
     def before_process(self, p, *args):
-        _jobs.begin(p, args)
+        _guarded(_jobs.begin, p, args, args)
 
     def process(self, p, *args):
-        _jobs.prepare(p)
+        _guarded(_jobs.prepare, p, args)
 
     def before_process_batch(self, p, *args, **kwargs):
-        _jobs.begin_batch(p)
+        _guarded(_jobs.begin_batch, p, args)
 
     def process_before_every_sampling(self, p, *args, **kwargs):
-        _jobs.before_sampling(p)
+        _guarded(_jobs.before_sampling, p, args)
+
+    def postprocess_batch(self, p, *args, **kwargs):
+        _guarded(_jobs.end_batch, p, args)
 
 
 webui.on_each_denoise(on_denoise)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..errors import FaceIDError
 from .attend import Form, Gain, Pick, choose_form
 from .calls import Call, Calls, CallSource
 from .entries import Arrangement, Entry
+
+OnError = Callable[[FaceIDError], None]
 
 
 @dataclass
@@ -28,11 +31,14 @@ class Firing:
 class Session:
     """What all taps of an installation share. Knows no module, so that it keeps none alive."""
 
-    def __init__(self, entries: Sequence[Entry], source: CallSource, expected: int) -> None:
+    def __init__(
+        self, entries: Sequence[Entry], source: CallSource, expected: int, on_error: OnError | None = None
+    ) -> None:
         self.arrangement = Arrangement(tuple(entries))
         self.calls = Calls(self.arrangement, source)
         self.firing = Firing(expected)
         self.call: Call | None = None
+        self.on_error = on_error
 
     def begin(self, batch: int, latent: tuple[int, int], timestep: object) -> None:
         """A UNet call with ``batch`` rows and a latent of (height, width) begins."""

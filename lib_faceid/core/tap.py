@@ -9,25 +9,42 @@ The host's attention runs untouched, so other extensions keep their effect.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import FaceNotApplied, WrongBase
+from ..errors import FaceIDError, FaceNotApplied, WrongBase
 from .attend import Form, Gain, Pick
 from .calls import CallSource
 from .entries import Entry
 from .patch import HookPatch, PatchSet, weakly
-from .session import Firing, Session
+from .session import Firing, OnError, Session
 from .unet_map import BASE_TITLES, UNetLayers, linear_sizes
+
+
+def _heard(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook whose errors go to the session's ``on_error``, where there is one."""
+
+    @wraps(hook)
+    def run(self: Any, *args: Any) -> Any:
+        try:
+            return hook(self, *args)
+        except FaceIDError as error:
+            if self.session.on_error is None:
+                raise
+            self.session.on_error(error)
+            return None
+
+    return run
 
 
 class Taps(PatchSet):
     """The entries on one UNet: all their hooks as one patch set, installed and removed as a pair.
 
     Everything is checked in the constructor, before the UNet is touched. Raises WrongBase when an entry lacks a layer
-    of the UNet or has other channels. ``firing`` tells afterwards what was reached. ``on_missed`` is called with the
-    error when a UNet call reached no layer at all; without it the error is raised.
+    of the UNet or has other channels. ``firing`` tells afterwards what was reached. ``on_error`` is called with what
+    goes wrong while the UNet runs, and may remove the taps; without it, it is raised.
     """
 
     def __init__(
@@ -36,12 +53,11 @@ class Taps(PatchSet):
         layers: UNetLayers,
         entries: Sequence[Entry],
         source: CallSource,
-        on_missed: Callable[[FaceNotApplied], None] | None = None,
+        on_error: OnError | None = None,
     ) -> None:
         _check_channels(layers, entries)
-        self._on_missed = on_missed
         acting = [n for n in range(len(layers.attentions)) if any(entry.strength.acts_on(n) for entry in entries)]
-        self.session = Session(entries, source, expected=len(acting))
+        self.session = Session(entries, source, expected=len(acting), on_error=on_error)
         self._taps = tuple(_Tap(self.session, n, layers.attentions[n], layers.names[n]) for n in acting)
         begin, finish = weakly(self._begin), weakly(self._finish)
         first = HookPatch("unet", unet, lambda m: m.register_forward_pre_hook(begin, with_kwargs=True))
@@ -68,6 +84,7 @@ class Taps(PatchSet):
             for tap in self._taps:
                 tap.clear()
 
+    @_heard
     def _begin(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before every UNet call: whose rows are these, how far is the pass, do the hooks still sit where q is made."""
         self.session.call = None
@@ -79,19 +96,17 @@ class Taps(PatchSet):
         timestep = args[1] if len(args) > 1 else kwargs.get("timestep", kwargs.get("timesteps"))
         self.session.begin(sample.shape[0], (sample.shape[-2], sample.shape[-1]), timestep)
 
+    @_heard
     def _finish(self, unet: nn.Module, args: tuple[Any, ...], output: object) -> None:
         """After every UNet call; ``output`` is None when it failed, which is then not our subject."""
         reached = self.session.finish(failed=output is None)
         if reached != 0 or not self._taps:
             return
-        error = FaceNotApplied(
+        raise FaceNotApplied(
             f"{type(unet).__name__} ran without the attention modules the identity is added to. An engine that "
             "replaces them (TensorRT, a compiled or cached UNet, a processor that uses weights instead of modules) is "
             "active; switch it off for FaceID."
         )
-        if self._on_missed is None:
-            raise error
-        self._on_missed(error)
 
 
 class _Tap:
@@ -101,7 +116,7 @@ class _Tap:
     """
 
     def __init__(self, session: Session, n: int, attention: nn.Module, name: str) -> None:
-        self._session, self._n, self._attention = session, n, attention
+        self.session, self._n, self._attention = session, n, attention
         self._slot: list[tuple[Form, Tensor, Pick, Gain]] | None = None
         self._forms: tuple[Form, ...] = ()
         seen, added = weakly(self._on_query), weakly(self._on_output)
@@ -130,17 +145,19 @@ class _Tap:
     def clear(self) -> None:
         self._slot, self._forms = None, ()
 
+    @_heard
     def _on_query(self, module: nn.Module, args: tuple[Any, ...], q: Tensor) -> None:
         self._slot = None
         if module is not self._to_q:  # wrapped since the call began: this is not the whole q
             return
-        pick, gains = self._session.rows_and_gains(self._n, q)
+        pick, gains = self.session.rows_and_gains(self._n, q)
         self._slot = [
             (form, form.attend(q, pick, gain), pick, gain)
             for form, gain in zip(self._forms_for(q), gains, strict=True)
             if isinstance(gain, Tensor) or gain != 0.0
         ]
 
+    @_heard
     def _on_output(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         slot, self._slot = self._slot, None
         if slot is None:
@@ -154,13 +171,13 @@ class _Tap:
                     "switch it off for FaceID."
                 )
             x = form.add(x, pending, pick, gain)
-        self._session.reached(self._n, added=bool(slot))
+        self.session.reached(self._n, added=bool(slot))
         return (x, *rest)
 
     def _forms_for(self, q: Tensor) -> tuple[Form, ...]:
         if not self._forms or (self._forms[0].k.device, self._forms[0].k.dtype) != (q.device, q.dtype):
             heads = int(self._attention.heads)  # type: ignore[arg-type]
-            self._forms = self._session.build(self._n, heads, q)
+            self._forms = self.session.build(self._n, heads, q)
         return self._forms
 
 

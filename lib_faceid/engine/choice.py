@@ -46,9 +46,10 @@ def _named(name: str, listed: list[Listed], variant: str | None, place: Place) -
 def _nothing_fits(listed: list[Listed], place: Place) -> str:
     title = BASE_TITLES[place.base]
     held = ", ".join(f"{item.path.name} ({item.adapter.title})" for item in listed if item.adapter) or "no adapter"
+    problems = " ".join(["", *(item.problem for item in listed if item.problem)][:4])
     return (
         f"This checkpoint is {title}, and {place.adapters_title} holds {held}. Put an adapter for {title} there, such "
-        f"as ip-adapter-faceid-plusv2_{place.base}.bin."
+        f"as ip-adapter-faceid-plusv2_{place.base}.bin.{problems}"
     )
 
 

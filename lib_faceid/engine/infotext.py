@@ -41,7 +41,7 @@ def write(unit: Unit, person: Person) -> str:
         "weight": _number(unit.weight),
         "hires weight": None if unit.hires_weight is None else _number(unit.hires_weight),
         "structure": _number(unit.structure) if person.identity.has_structure else None,
-        "lora": _number(unit.lora) if origin.has_lora else None,
+        "lora": None if (lora := person.lora(unit)) is None else _number(lora),
         "start": _number(unit.start),
         "end": _number(unit.end),
         "pack": None if unit.pack == AUTO else unit.pack,

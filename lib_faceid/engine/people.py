@@ -11,6 +11,7 @@ import json
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -34,7 +35,16 @@ from .request import AUTO, Unit
 
 DIGEST = "digest:"  # before the key of a person in Unit.identity
 _KEY_LENGTH = 16  # hex digits of sha256 that name a person; 64 bits
-_KEPT = 16  # people in memory: at most 2 MB each for SD1.5 and 12 MB for SDXL per 4 tokens
+# Bytes of people in memory: about 60 of plain FaceID for SDXL, three of Full Face with its 257 tokens.
+_KEPT = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a person should know about a photo (numbers begin at 1): the end of a sentence that begins with its name."""
+
+    photo: int
+    words: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,18 +59,26 @@ class Person:
     adapter: Adapter | None
     name: str = ""
     photos: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+
+    @property
+    def lacks_lora(self) -> bool:
+        """True when the LoRA it was made with is not at hand."""
+        return self.identity.origin.has_lora and self.adapter is None
+
+    def lora(self, unit: Unit) -> float | None:
+        """Strength of the LoRA in a picture; None where there is none."""
+        return unit.lora if self.identity.origin.has_lora and self.adapter is not None else None
 
     def act(self, unit: Unit, *, hires_pass: bool = False) -> Act:
         """The person's part in a sampling pass. Raises BadRequest, BadPhoto or MaskMismatch."""
-        identity, origin = self.identity, self.identity.origin
-        known = origin.has_lora and (self.adapter is not None or unit.lora == 0.0)
+        identity = self.identity
         by_layer = None if unit.layers is None else read_factors(identity.base, unit.layers)
         return Act(
             identity.with_structure(unit.structure) if identity.has_structure else identity,
             Strength(unit.weight_in(hires_pass), unit.start, unit.end, by_layer),
             mask=None if unit.mask is None else _read_mask(unit),
-            lora=unit.lora if known else None,
+            lora=self.lora(unit) or 0.0,
             adapter=self.adapter,
         )
 
@@ -80,7 +98,7 @@ def _read_mask(unit: Unit) -> NDArray[np.uint8]:
 class People:
     """Makes people and keeps the last of them. Safe to use from several threads; one person is made at a time."""
 
-    def __init__(self, kept: int = _KEPT) -> None:
+    def __init__(self, kept: int = _KEPT) -> None:  # bytes
         self._people: OrderedDict[str, Person] = OrderedDict()
         self._kept, self._lock = kept, threading.Lock()
 
@@ -95,7 +113,7 @@ class People:
 
     def knows(self, key: str) -> bool:
         """Whether a person with this key is kept."""
-        return any(known.startswith(key) for known in self._people) if key else False
+        return any(known.startswith(key) for known in list(self._people)) if key else False
 
     def forget(self) -> None:
         """Let go of everybody."""
@@ -105,7 +123,7 @@ class People:
     def _keep(self, person: Person) -> Person:
         self._people[person.key] = person
         self._people.move_to_end(person.key)
-        while len(self._people) > self._kept:
+        while len(self._people) > 1 and sum(_size(known) for known in self._people.values()) > self._kept:
             self._people.popitem(last=False)
         return person
 
@@ -128,18 +146,19 @@ class People:
             )
         path = saved_path(unit.identity, place.identities)
         key = file_digest(path)[:_KEY_LENGTH]
-        if key in self._people:
-            return self._keep(self._people[key])
-        identity = load_identity(path)
-        origin = identity.origin
-        adapter = with_digest(list_adapters(place.adapters), origin.adapter_sha256, origin.adapter_name)
-        return self._keep(Person(identity, key, adapter, name=path.stem))
+        person = self._people.get(key) or Person(load_identity(path), key, None)
+        if person.lacks_lora:  # it may have been put there since
+            origin = person.identity.origin
+            listed = list_adapters(place.adapters)
+            adapter = with_digest(listed, origin.adapter_sha256, origin.adapter_name, origin.variant)
+            person = replace(person, adapter=adapter)
+        return self._keep(replace(person, name=path.stem))
 
     def _made(self, unit: Unit, place: Place) -> Person:
         if unit.images and unit.embeddings is not None:
             raise BadRequest("FaceID was given photos and face vectors as well. Send one of the two.")
         adapter = choose_adapter(unit, place)
-        key = _key(unit, adapter)
+        key = _key(unit, adapter, place)
         if key in self._people:
             return self._keep(self._people[key])
         extracted = _extract(unit, adapter, place)
@@ -162,16 +181,28 @@ def _extract(unit: Unit, adapter: Adapter, place: Place) -> Extracted:
     return Extracted((), RawFeatures(embeddings=vectors))
 
 
-def _remarks(extracted: Extracted) -> tuple[str, ...]:
-    """What a person should know about the photos: which of several faces was taken, and how a hard one was found."""
-    return tuple(
-        f"{label} shows {len(found.faces)} faces; the largest was taken."
-        for label, found in zip(extracted.labels, extracted.found, strict=False)
-        if len(found.faces) > 1
-    )
+def _size(person: Person) -> int:
+    """Bytes of keys and values."""
+    parts = [part for part in (person.identity.main, person.identity.clip) if part is not None]
+    return sum(kv.k.nbytes + kv.v.nbytes for part in parts for kv in part.kv.values())
 
 
-def _key(unit: Unit, adapter: Adapter) -> str:
+def _remarks(extracted: Extracted) -> tuple[Remark, ...]:
+    """Which of several faces was taken."""
+    counts = [(number, len(found.faces)) for number, found in enumerate(extracted.found, start=1)]
+    return tuple(Remark(n, f"shows {count} faces; the largest was taken.") for n, count in counts if count > 1)
+
+
+def _state_of(folder: Path) -> list[tuple[str, int, int]]:
+    """What lies in a folder of models: a file that was replaced must not be taken for the one before."""
+    try:
+        files = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    except OSError:
+        return []
+    return [(str(path.relative_to(folder)), state.st_size, state.st_mtime_ns) for path, state in files]
+
+
+def _key(unit: Unit, adapter: Adapter, place: Place) -> str:
     """Digest of everything that decides the tokens."""
     vectors = None if unit.embeddings is None else np.asarray(unit.embeddings, dtype=np.float32).tobytes().hex()
     parts: list[Any] = [
@@ -179,7 +210,8 @@ def _key(unit: Unit, adapter: Adapter) -> str:
         vectors,
         adapter.digest,
         adapter.variant,
-        unit.pack,
         unit.combine,
+        _state_of(replace(place.models, pack_name=unit.pack).pack(adapter.variant)) if unit.images else [],
+        _state_of(place.models.root / "clip_vision") if adapter.needs_clip else [],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_KEY_LENGTH]

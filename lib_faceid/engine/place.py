@@ -59,7 +59,7 @@ def saved_path(name: str, folder: Path) -> Path:
     path = folder / f"{name}.safetensors"
     if path.name != f"{name}.safetensors" or "\\" in name or name.startswith("."):
         raise BadIdentity(f"A saved person is chosen by name; found {name!r}.")
-    if not path.is_file():
+    if name not in saved_names(folder):
         known = ", ".join(saved_names(folder)[:20]) or "nobody yet"
         raise BadIdentity(f"There is no saved person {name}. Saved are: {known}.")
     return path
@@ -67,4 +67,7 @@ def saved_path(name: str, folder: Path) -> Path:
 
 def saved_names(folder: Path) -> list[str]:
     """Names of the people saved in the folder."""
-    return sorted(path.stem for path in folder.glob("*.safetensors")) if folder.is_dir() else []
+    try:
+        return sorted(path.stem for path in folder.iterdir() if path.suffix == ".safetensors")
+    except OSError:
+        return []

@@ -10,8 +10,9 @@ from torch import nn
 
 from ..core.calls import CallSource
 from ..core.patch import live_patches
+from ..core.session import OnError
 from ..core.unet_map import UNetLayers
-from ..errors import FaceNotApplied, warn_user
+from ..errors import warn_user
 from ..weights.lora import Lora
 from ..weights.merge import LoraMerge
 
@@ -37,14 +38,14 @@ class Target:
     """The UNet to act on, what the host knows about each call of it, and how the host tells a person something.
 
     ``place_lora`` chooses how a LoRA gets into the host's UNet; it touches nothing until the LoRA is held.
-    ``on_missed`` hears of a UNet call that reached no layer; without it the call raises that error.
+    ``on_error`` hears of what goes wrong while the UNet runs and may end the block; without it, it is raised.
     """
 
     unet: nn.Module
     source: CallSource
     tell: Callable[[str], None] = warn_user
     place_lora: PlaceLora = LoraMerge
-    on_missed: Callable[[FaceNotApplied], None] | None = None
+    on_error: OnError | None = None
 
 
 def held_loras(unet: nn.Module) -> list[HeldLora]:

@@ -20,7 +20,9 @@ def describe_readiness(unit: Unit, place: Place, people: People) -> str:
     base = BASE_TITLES[place.base]
     if not (unit.images or unit.identity or unit.embeddings):
         raise BadRequest("Add a photo or choose a saved person.")
-    if unit.identity and not (unit.images and unit.identity.startswith(DIGEST)):
+    if unit.identity and unit.images and not unit.identity.startswith(DIGEST):
+        raise BadRequest(f"There are photos and the saved person {unit.identity} as well. Remove one of the two.")
+    if unit.identity and not unit.images:
         return f"Ready: {_describe_person(unit, place, people)} · {base}{_describe_lora(unit, None)}"
     adapter = choose_adapter(unit, place)
     _ensure_models(adapter, unit, place)

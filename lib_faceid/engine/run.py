@@ -44,7 +44,7 @@ def placed(target: Target, acts: Sequence[Act]) -> Generator[Firing]:
     layers = find_layers(target.unet)
     for act in active:
         ensure_fit(act.identity, layers)
-    taps = Taps(target.unet, layers, [act.entry() for act in active], target.source, target.on_missed)
+    taps = Taps(target.unet, layers, [act.entry() for act in active], target.source, target.on_error)
     with ExitStack() as stack:
         for held in _find_loras(target, active, layers):
             held.hold()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from importlib.util import find_spec
 
 from ..engine.people import People
@@ -13,6 +14,7 @@ PEOPLE = People()
 logger = logging.getLogger("faceid")
 
 
+@cache
 def is_supported() -> bool:
     """False in the Forge family, whose UNet is another one; said once in the log."""
     if find_spec("modules_forge") is None:

@@ -22,6 +22,7 @@ from ..engine.place import Place
 from ..engine.request import Unit
 from ..errors import FaceIDError, UnsupportedUNet
 
+_NOT_APPLIED = "The face was not applied: "
 logger = logging.getLogger("faceid")
 
 
@@ -51,7 +52,10 @@ class Outlet:
 
 @dataclass
 class Job:
-    """Units at work on the pictures of one job. ``stop`` is why it must make none, empty while there is no reason."""
+    """Units at work on the pictures of one job. ``stop`` is why it must make none, empty while there is no reason.
+
+    ``kept`` is for what a host makes once for all passes of a job, ``armed`` for its pass that comes next or runs.
+    """
 
     units: Sequence[Unit]
     people: People
@@ -59,6 +63,8 @@ class Job:
     outlet: Outlet
     stop: str = ""
     _found: dict[Place, list[tuple[Unit, Person]]] = field(default_factory=dict[Place, "list[tuple[Unit, Person]]"])
+    kept: dict[str, Any] = field(default_factory=dict[str, Any])
+    armed: Any = None
     _lines: dict[str, str] = field(default_factory=dict[str, str])
     _lasting: list[str] = field(default_factory=list[str])
     _passing: list[str] = field(default_factory=list[str])
@@ -92,32 +98,35 @@ class Job:
 
     def fail(self, sentence: str, units: Sequence[Unit] = (), *, lasting: bool = True) -> None:
         """These units (none named: all) cannot be in the picture: the job stops, or goes on without them."""
-        sentence, units = self._without_path(sentence), units or self.units
+        units = units or self.units
         if any(unit.on_fail == "stop" for unit in units):
-            self.stop = self.stop or sentence
-            self._say(sentence)
+            self.stop_for(sentence)
             return
         for number, unit in enumerate(self.units, start=1):
             if any(unit is failed for failed in units):
                 self.outlet.info.pop(label(number), None)
                 if lasting:
                     self._lines.pop(label(number), None)
-        self.tell(f"The face was not applied: {sentence}", lasting=lasting)
+        self._note(f"{_NOT_APPLIED}{self._without_name(sentence)}", lasting=lasting)
+        self._say(f"{_NOT_APPLIED}{sentence}")
+
+    def stop_for(self, sentence: str) -> None:
+        """The pass has failed and cannot go on, whatever the units would rather have."""
+        self.stop = self.stop or without_path(sentence, self.models)
+        self._say(sentence)
 
     def withdraw(self, sentence: str) -> None:
         """Nobody can be in the picture, and the job cannot be stopped either."""
         for name in self._lines:
             self.outlet.info.pop(name, None)
-        self.tell(f"The face was not applied: {sentence}")
+        self.tell(f"{_NOT_APPLIED}{sentence}")
 
     def tell(self, sentence: str, *, lasting: bool = False) -> None:
         """A remark that belongs to the picture: shown, logged and kept in its text.
 
         ``lasting``: it is true for every batch of the job, otherwise for the one that is made now.
         """
-        sentence = self._without_path(sentence)
-        (self._lasting if lasting else self._passing).append(self._without_names(sentence))
-        self._write_notes()
+        self._note(sentence, lasting=lasting)
         self._say(sentence)
 
     def begin_batch(self) -> None:
@@ -144,8 +153,20 @@ class Job:
             self.fail(str(error), [unit])
             return None
         for remark in person.remarks:
-            self.tell(remark, lasting=True)
+            names = [photo.label for photo in unit.images] or [""] * remark.photo
+            self._note(f"Photo {remark.photo} {remark.words}", lasting=True)
+            self._say(f"{names[remark.photo - 1] or f'Photo {remark.photo}'} {remark.words}")
+        if person.lacks_lora and unit.lora:
+            self.tell(
+                f"The LoRA is in {person.identity.origin.adapter_name}, which is not in {place.adapters_title}, so the "
+                "likeness is weaker than it could be. Put the file there.",
+                lasting=True,
+            )
         return person
+
+    def _note(self, sentence: str, *, lasting: bool) -> None:
+        (self._lasting if lasting else self._passing).append(without_path(sentence, self.models))
+        self._write_notes()
 
     def _write(self) -> None:
         self.outlet.info.update(self._lines)
@@ -158,18 +179,15 @@ class Job:
             self.outlet.info[NOTE] = notes
 
     def _say(self, sentence: str) -> None:
+        sentence = without_path(sentence, self.models)
         logger.warning("%s: %s", LABEL, sentence)
         self.outlet.say(f"{LABEL}: {sentence}")
 
-    def _without_names(self, sentence: str) -> str:
-        """What goes into a picture does not say how its owner calls the photos."""
-        for unit in self.units:
-            for number, photo in enumerate(unit.images, start=1):
-                sentence = sentence.replace(photo.label, f"Photo {number}")
-        return sentence
-
-    def _without_path(self, sentence: str) -> str:
-        return without_path(sentence, self.models)
+    def _without_name(self, sentence: str) -> str:
+        """Pictures do not say how their owner calls a photo. Sentences on photos begin with its name."""
+        labels = {photo.label: n for unit in self.units for n, photo in enumerate(unit.images, start=1)}
+        name = max((label for label in labels if sentence.startswith(f"{label} ")), key=len, default="")
+        return f"Photo {labels[name]}{sentence.removeprefix(name)}" if name else sentence
 
 
 def without_path(sentence: str, models: ModelFolder) -> str:

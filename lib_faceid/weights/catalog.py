@@ -30,14 +30,15 @@ class Listed:
 
 def list_adapters(folder: Path) -> list[Listed]:
     """Every weight file directly in the folder, by name. Only headers are read, once for each state of a file."""
-    return [_list(path, *_state(path)) for path in weight_files(folder)]
+    return [_list(path) for path in weight_files(folder)]
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that may be adapters, by name; nothing is read. Empty where there is no such folder."""
-    if not folder.is_dir():
+    """The files that may be adapters, by name; nothing is read. Empty where there is no folder that can be read."""
+    try:
+        files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
+    except OSError:
         return []
-    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
     return sorted(files, key=lambda path: path.name.lower())
 
 
@@ -58,23 +59,30 @@ def fitting(listed: Iterable[Listed], base: Base, context_width: int, *, photos:
     return sorted(suitable, key=lambda adapter: order.index(adapter.variant))
 
 
-def with_digest(listed: Sequence[Listed], sha256: str, name: str = "") -> Adapter | None:
-    """The adapter whose file has this sha256 (or begins with it); a file called ``name`` is looked at first."""
+def with_digest(listed: Sequence[Listed], sha256: str, name: str, variant: str) -> Adapter | None:
+    """The adapter of a variant whose file has this sha256 (or begins with it).
+
+    A file called ``name`` is looked at first: reading files of a gigabyte for their digest takes seconds.
+    """
     for item in sorted(listed, key=lambda item: item.path.name != name):
-        if item.adapter is not None and sha256 and item.adapter.digest.startswith(sha256):
-            return item.adapter
+        adapter = item.adapter
+        if adapter is not None and adapter.variant == variant and sha256 and adapter.digest.startswith(sha256):
+            return adapter
     return None
 
 
-def _state(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
+def _list(path: Path) -> Listed:
+    """What a file is. Failures are looked at again: a file may have been copied or locked just then."""
+    try:
+        state = path.stat()
+        return Listed(path, _load(path, state.st_size, state.st_mtime_ns))
+    except WrongWeights as error:
+        return Listed(path, None, str(error))
+    except OSError as error:
+        return Listed(path, None, f"{path.name} cannot be read ({error.strerror}). Check the disk and its rights.")
 
 
 @lru_cache(maxsize=1024)
-def _list(path: Path, size: int, mtime_ns: int) -> Listed:
+def _load(path: Path, size: int, mtime_ns: int) -> Adapter:
     del size, mtime_ns  # parts of the key: a file that changed is read again
-    try:
-        return Listed(path, load_adapter(path))
-    except WrongWeights as error:
-        return Listed(path, None, str(error))
+    return load_adapter(path)

@@ -36,7 +36,7 @@ def owner_of(function: Any) -> str:
     """The extension a function belongs to, otherwise the module it was written in."""
     try:
         file = Path(inspect.getfile(inspect.unwrap(getattr(function, "func", function)))).resolve()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OSError, RuntimeError):
         return f"a {type(function).__name__}"
     for folder in webui.extensions_folders():
         if folder.resolve() in file.parents:

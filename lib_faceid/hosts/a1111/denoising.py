@@ -9,7 +9,7 @@ happen inside work on that slice, or on tiles of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -22,29 +22,30 @@ from ...errors import RowsMismatch
 class Denoising:
     """The rows of the running denoiser call, slice by slice: a CallSource.
 
-    ``hook`` sits on the denoiser's inner model while a pass runs.
+    A hook sits on the denoiser's inner model while a pass runs. ``on_begin`` is called with the denoiser at the first
+    call of the inner model: there, unlike in the callback, an error is not swallowed by the host.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_begin: Callable[[Any], None]) -> None:
+        self._on_begin = on_begin
+        self._announced: Any = None
         self._labels: tuple[Row, ...] = ()
         self._slice: tuple[Row, ...] = ()
         self._taken = 0
         self._progress = 0.0
         self._hook: HookPatch | None = None
 
-    def begin(self, params: Any) -> None:
-        """A denoiser call begins: fix the labels of its rows and sit on its inner model."""
-        denoiser = params.denoiser
-        self._labels = label_rows(rows_in(params.text_cond), params.x.shape[0], pictures_of(denoiser))
-        self._slice, self._taken = (), 0
-        self._progress = progress_of(denoiser)
-        self._sit_on(denoiser.inner_model)
+    def announce(self, params: Any) -> None:
+        """A denoiser call begins: sit on its inner model."""
+        self._labels, self._slice, self._taken = (), (), 0
+        self._announced = params
+        self._sit_on(params.denoiser.inner_model)
 
     def end(self) -> None:
         """The pass is over."""
         if self._hook is not None:
             self._hook.remove()
-        self._hook, self._labels, self._slice = None, (), ()
+        self._hook, self._announced, self._labels, self._slice = None, None, (), ()
 
     def rows(self, batch: int) -> Sequence[Row]:
         """Rows of a UNet call. Raises RowsMismatch when the call is not a multiple of the slice that is worked on."""
@@ -73,6 +74,11 @@ class Denoising:
 
     def _take(self, inner_model: nn.Module, args: tuple[Any, ...]) -> None:
         """Before a call of the inner model: its rows are the next ones."""
+        params, self._announced = self._announced, None
+        if params is not None:
+            self._labels = label_rows(rows_in(params.text_cond), params.x.shape[0], pictures_of(params.denoiser))
+            self._progress = progress_of(params.denoiser)
+            self._on_begin(params.denoiser)
         count = args[0].shape[0]
         self._slice = self._labels[self._taken : self._taken + count]
         self._taken += count

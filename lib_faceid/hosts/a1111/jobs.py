@@ -15,7 +15,7 @@ from ...core.patch import do_all, live_patches
 from ...engine import infotext
 from ...engine.people import People
 from ...engine.request import Unit, read_unit, read_units
-from ...errors import FaceIDError
+from ...errors import BadRequest, FaceIDError
 from ..job import Job
 from . import webui
 from .sampling import Pass
@@ -39,7 +39,7 @@ class Jobs:
         try:
             units, wrong = self._read(args), ""
         except FaceIDError as error:
-            units, wrong = [Unit(on_fail="warn" if _would_go_on(args) else "stop")], str(error)
+            units, wrong = [_stand_in(args)], str(error)
         active = [unit for unit in units if not unit.is_off]
         if active:
             job = Job(active, self.people, webui.model_folder(), webui.outlet(p))
@@ -71,16 +71,45 @@ class Jobs:
         job = _job_of(p)
         if job is None:
             return
+        if job.armed is not None:
+            job.armed.disarm()  # announced twice, and not sampled in between
+        job.armed = None
         if callable(getattr(p.sampler, "launch_sampling", None)):
-            Pass(job, p).arm()
-        else:  # not one of the WebUI's; an error raised here would only be printed
-            sampler = type(p.sampler).__name__
-            job.withdraw(f"{sampler} is not a sampler of the WebUI, so FaceID cannot act with it. Choose another.")
+            job.armed = Pass(job, p)
+            job.armed.arm()
+
+    def end_batch(self, p: Any) -> None:
+        """The pictures of a batch are made, their text is not. Did they come by way of the sampler at all?"""
+        job = _job_of(p)
+        if job is None or webui.was_interrupted():
+            return
+        if job.armed is None or not job.armed.over:
+            job.withdraw(
+                job.stop or "A script or sampler that goes its own way made this picture; FaceID acts only in the "
+                "WebUI's own samplers."
+            )
+        job.armed = None
+
+    def accident(self, p: Any, error: Exception, args: Sequence[Any]) -> None:
+        """A step before sampling failed with an error nobody foresaw: the face must not be missing in silence.
+
+        The job ends as if the face could not be applied, whatever had been done before.
+        """
+        job = _job_of(p)
+        if job is None:
+            job = Job([_stand_in(args)], self.people, webui.model_folder(), webui.outlet(p))
+            vars(p)[_ATTRIBUTE] = job
+        job.refuse(
+            f"FaceID ran into an error it does not know ({type(error).__name__}: {error}). The log has the details; "
+            "please report it with them."
+        )
 
     def _read(self, args: Sequence[Any]) -> list[Unit]:
         """Units of an API request (objects), or the one of the panel (its values in order)."""
-        if args and isinstance(args[0], (Mapping, list)):
-            sent = [value for value in args if isinstance(value, (Mapping, list))]
+        sent = [value for value in args if _holds_units(value)]
+        if sent and len(sent) == len(args):
+            raise BadRequest(f"At most {len(args) - 1} units can be sent side by side. Send them as one list: [[…]].")
+        if sent and args[0] is not True:
             return read_units(sent)
         return [read_unit(self._read_panel(args))] if args and args[0] else []
 
@@ -95,6 +124,16 @@ def sweep() -> None:
 
 def _job_of(p: Any) -> Job | None:
     return cast("Job | None", vars(p).get(_ATTRIBUTE))
+
+
+def _holds_units(value: Any) -> bool:
+    """An object, or a list of them; the panel has neither."""
+    return isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(i, Mapping) for i in value))
+
+
+def _stand_in(args: Sequence[Any]) -> Unit:
+    """For a request that cannot be read: nothing is known of it but what to do then."""
+    return Unit(on_fail="warn" if _would_go_on(args) else "stop")
 
 
 def _would_go_on(args: Sequence[Any]) -> bool:

@@ -20,7 +20,6 @@ from ...core.unet_map import UNetLayers
 from ...engine.ports import HeldLora, PlaceLora
 from ...errors import FaceIDError
 from ...weights.lora import Lora, LoraPair
-from ...weights.merge import LoraMerge
 from . import webui
 
 _PREFIX = "diffusion_model_"  # of the UNet in the names of network_layer_mapping
@@ -29,16 +28,26 @@ _COMPARED = 3  # modules that are enough to tell two LoRAs apart
 _RELATIVE, _ABSOLUTE = 2.0**-10, 1e-6
 
 
-def placing(tell: Callable[[str], None]) -> PlaceLora:
-    """How a LoRA gets into A1111's UNet; ``tell`` hears when the prompt has it already."""
+def placing(tell: Callable[[str], None], kept: dict[str, Any]) -> PlaceLora:
+    """How a LoRA gets into A1111's UNet; ``tell`` hears when the prompt has it already, or nothing can load it.
+
+    ``kept`` holds the networks that were built for a job: making one takes a second for SDXL, and a pass is one of
+    several.
+    """
 
     def place(layers: UNetLayers, unet: nn.Module, lora: Lora, strength: float) -> HeldLora:
         networks = webui.lora_networks()
-        if networks is None:  # the Lora extension is switched off: nothing else merges into the weights
-            return LoraMerge(layers, unet, lora, strength)
+        if networks is None:
+            tell(
+                "The WebUI's own Lora extension is switched off, so the LoRA of the adapter is not used and the "
+                "likeness is weaker. Switch it on, or set LoRA strength to 0."
+            )
+            return AlreadyThere(unet, lora, strength)
         twin = find_twin(networks.loaded_networks, lora)
         if twin is None:
-            return HostLora(networks, unet, lora, strength)
+            key = f"{id(unet)} {network_name(lora)}"
+            kept[key] = network = kept.get(key) or build_network(networks, lora)
+            return HostLora(networks, network, unet, strength, lora)
         tell(
             f"The LoRA of {lora.path.name} is in the prompt already as {twin.name}, strength "
             f"{twin.unet_multiplier:g}; it is not added twice."
@@ -51,24 +60,48 @@ def placing(tell: Callable[[str], None]) -> PlaceLora:
 class HostLora(SharedPatch):
     """A network of ours in the extension's list of loaded networks."""
 
-    def __init__(self, networks: Any, unet: nn.Module, lora: Lora, strength: float) -> None:
+    def __init__(self, networks: Any, network: Any, unet: nn.Module, strength: float, lora: Lora) -> None:
         super().__init__(f"LoRA of {lora.path.name}")
         self.unet, self.lora, self.strength = unet, lora, strength
-        self._networks = networks
-        self._network: Any = None
+        self._networks, self._network = networks, network
 
     def _install(self) -> None:
-        self._network = build_network(self._networks, self.lora)
         self._network.te_multiplier = self._network.unet_multiplier = self.strength
         self._networks.loaded_networks.append(self._network)
 
     def _remove(self) -> None:
-        loaded, ours, self._network = self._networks.loaded_networks, self._network, None
-        loaded[:] = [network for network in loaded if network is not ours]
+        loaded = self._networks.loaded_networks
+        loaded[:] = [network for network in loaded if network is not self._network]
+
+
+def lora_errors(kept: dict[str, Any]) -> list[str]:
+    """Sentences on layers the extension could not merge: it keeps such errors to itself (networks.py, ``errors``)."""
+    networks = webui.lora_networks()
+    counted: dict[str, int] = getattr(getattr(networks, "extra_network_lora", None), "errors", {})
+    failed = sum(counted.pop(network.name, 0) for network in kept.values())
+    if not failed:
+        return []
+    return [f"The WebUI could not apply the LoRA of the adapter to {failed} layers, so the likeness is weaker."]
+
+
+class OnDisk:
+    """What the extension asks of a network's file. Its own class would note ours in the WebUI's cache of hashes."""
+
+    def __init__(self, name: str, lora: Lora) -> None:
+        self.name = self.alias = name
+        self.filename = str(lora.path)
+        self.metadata: dict[str, str] = {}
+        self.hash = self.shorthash = ""
+
+    def read_hash(self) -> None:
+        """It has none to show: ours is not part of the prompt."""
+
+    def get_alias(self) -> str:
+        return self.name
 
 
 class AlreadyThere:
-    """The LoRA is active by the person's own doing: nothing to hold, nothing to release."""
+    """The LoRA is active by the person's own doing, or cannot be: nothing to hold, nothing to release."""
 
     def __init__(self, unet: nn.Module, lora: Lora, strength: float) -> None:
         self.unet, self.lora, self.strength = unet, lora, strength
@@ -85,8 +118,8 @@ def network_name(lora: Lora) -> str:
 
 def build_network(networks: Any, lora: Lora) -> Any:
     """A network of the Lora extension from the pairs of a LoRA. Raises FaceIDError when a layer is not known to it."""
-    network_class, on_disk_class, weights_class = webui.lora_network_class()
-    network = network_class(network_name(lora), on_disk_class(network_name(lora), str(lora.path)))
+    network_class, weights_class = webui.lora_network_classes()
+    network = network_class(network_name(lora), OnDisk(network_name(lora), lora))
     mapping = webui.layer_mapping()
     for pair in lora.pairs():
         key = layer_name(pair)

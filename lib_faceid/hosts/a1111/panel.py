@@ -53,7 +53,7 @@ class PanelServices:
         digest = values.pop("adapter_sha256", "")
         if digest:
             listed = list_adapters(adapters_folder(webui.model_folder()))
-            adapter = with_digest(listed, digest, values.get("adapter", AUTO))
+            adapter = with_digest(listed, digest, values.get("adapter", AUTO), values.get("variant", ""))
             values["adapter"] = adapter.path.name if adapter else values["adapter"]
         return values
 

@@ -12,17 +12,17 @@ from typing import Any
 
 from torch import nn
 
-from ...core.patch import AttributePatch, do_all
+from ...core.patch import AttributePatch, do_all, weakly
 from ...core.session import Firing
 from ...core.tokens import Row
 from ...engine.acts import Act
 from ...engine.ports import Target
 from ...engine.run import describe_shortfall, placed
-from ...errors import FaceIDError, RowsMismatch
+from ...errors import FaceIDError
 from ..job import FaceIDStopped, Job
 from . import culprits, webui
 from .denoising import Denoising
-from .lora import placing
+from .lora import lora_errors, placing
 
 _running: list[Pass] = []
 """Passes between their first and last step: one, as A1111 makes one picture at a time."""
@@ -40,12 +40,14 @@ class Pass:
 
     def __init__(self, job: Job, p: Any) -> None:
         self.sampler = p.sampler
+        self.over = False
         self._job, self._p = job, p
-        self._denoising = Denoising()
+        self._denoising = Denoising(weakly(self._follow))
         self._stack = ExitStack()
         self._unet: nn.Module | None = None
         self._acts: list[Act] = []
         self._firings: list[Firing] = []
+        self._denoised = False
         self._original: Callable[..., Any] = p.sampler.launch_sampling
         self._patch = AttributePatch(p.sampler, "launch_sampling", self._launch)
 
@@ -53,23 +55,19 @@ class Pass:
         """Wrap the sampler's ``launch_sampling``."""
         self._patch.install()
 
+    def disarm(self) -> None:
+        """Take the wrapper away; does nothing when the pass is over."""
+        self._patch.remove()
+
     def denoise(self, params: Any) -> None:
-        """A denoiser call begins. After a refiner switch the UNet may be another one."""
-        if self._unet is None:
-            return
-        unet = webui.unet(self._p)
-        if unet is not self._unet:
-            self._move_to(unet, params.denoiser)
+        """A denoiser call begins."""
         if self._unet is not None:
-            self._denoising.begin(params)
+            self._denoised = True
+            self._denoising.announce(params)
 
     def rows(self, batch: int) -> Sequence[Row]:
         """Rows of a UNet call, for the taps."""
-        try:
-            return self._denoising.rows(batch)
-        except RowsMismatch as error:
-            self._give_up(error)
-            return [Row("cond")] * batch  # nobody reads them: the taps are gone
+        return self._denoising.rows(batch)
 
     def progress(self, timestep: object) -> float:
         """Fraction of the pass, for the taps."""
@@ -77,11 +75,15 @@ class Pass:
 
     def _launch(self, *args: Any, **kwargs: Any) -> Any:
         """In the place of ``launch_sampling(steps, func)``."""
+        if not self._patch.installed:  # somebody else's wrapper still holds ours after the pass
+            return self._original(*args, **kwargs)
         try:
             return self._sample(*args, **kwargs)
         finally:
+            self.over = True
             self._acts, self._firings = [], []  # the person's tensors need not wait for the garbage collector
             self._patch.remove()
+            self._patch.value = None  # it is a method of this object: nothing is to wait for the garbage collector
             if self._patch.disturbed:
                 self._job.tell(culprits.describe_wrapper(vars(self.sampler).get("launch_sampling")))
 
@@ -94,7 +96,8 @@ class Pass:
         except FaceIDStopped:
             raise
         except FaceIDError as error:
-            raise FaceIDStopped(str(error)) from error
+            self._job.stop_for(str(error))
+            raise FaceIDStopped(self._job.stop) from error
         finally:
             self._leave()
         self._report()
@@ -113,8 +116,8 @@ class Pass:
             _running.append(self)
 
     def _enter(self, unet: nn.Module) -> None:
-        tell = self._job.tell
-        target = Target(unet, self, tell, place_lora=placing(tell), on_missed=self._give_up)
+        place_lora = placing(self._job.tell, self._job.kept)
+        target = Target(unet, self, self._job.tell, place_lora=place_lora, on_error=weakly(self._give_up))
         self._firings.append(self._stack.enter_context(placed(target, self._acts)))
         self._unet = unet
 
@@ -125,14 +128,18 @@ class Pass:
         self._unet = None
         do_all([self._denoising.end, self._stack.close])
 
-    def _move_to(self, unet: nn.Module, denoiser: Any) -> None:
-        """A refiner has loaded another UNet."""
-        self._unet = None
-        self._stack.close()
+    def _follow(self, denoiser: Any) -> None:
+        """At the first UNet call of a denoiser call: a refiner may have loaded another UNet."""
+        before = self._unet
         try:
+            unet = webui.unet(self._p)
+            if unet is before or before is None:
+                return
+            self._unet = None
+            self._stack.close()
             self._enter(unet)
         except FaceIDError as error:
-            self._denoising.end()
+            self._leave()
             self._job.tell(
                 f"From step {denoiser.step + 1} of {denoiser.total_steps} on ({webui.checkpoint_name(self._p)}) the "
                 f"picture was made without the face: {error}"
@@ -148,9 +155,14 @@ class Pass:
 
     def _report(self) -> None:
         """Say what of the picture the face did not reach."""
+        for sentence in lora_errors(self._job.kept):
+            self._job.tell(sentence)
         if not self._firings or webui.was_interrupted():
             return
         firing = _sum(self._firings)
+        if firing.fewest is None and not self._denoised:
+            self._job.tell("The sampler made no step, so the face was not added. Use more steps or denoising strength.")
+            return
         if firing.fewest is None:
             sentence = "The UNet was not called while sampling; something makes pictures without it."
             self._job.fail(sentence, lasting=False)

@@ -74,10 +74,10 @@ def lora_networks() -> Any | None:
     return sys.modules.get("networks") if "network" in sys.modules else None
 
 
-def lora_network_class() -> tuple[type[Any], type[Any], type[Any]]:
-    """``Network``, ``NetworkOnDisk`` and ``NetworkWeights`` of the built-in Lora extension."""
+def lora_network_classes() -> tuple[type[Any], type[Any]]:
+    """``Network`` and ``NetworkWeights`` of the built-in Lora extension."""
     network = cast(Any, sys.modules["network"])
-    return network.Network, network.NetworkOnDisk, network.NetworkWeights
+    return network.Network, network.NetworkWeights
 
 
 def layer_mapping() -> dict[str, nn.Module]:
