@@ -1,6 +1,7 @@
 """``python -m tests [pytest arguments]``: every check, in an environment of its own. Standard library only.
 
 Without arguments: ruff, pyright, pytest, each of them even if an earlier one fails. With arguments: pytest alone.
+``python -m tests --live ADDRESS`` tries the extension in a running WebUI instead; ``--live -h`` says more.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from lib_faceid.environment import ROOT, ensure_environment
@@ -22,8 +24,14 @@ CHECKS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+LIVE = ("--live", "--fixtures")
+"""Options that choose the live cases (live/command.py) when one of them comes first; pytest knows neither."""
+
+
 def main(words: Sequence[str]) -> int:
     ensure_environment(HERE / "requirements.txt", no_deps=(HERE / "requirements-no-deps.txt",))
+    if words and words[0].partition("=")[0] in LIVE:
+        return import_module(".live.command", __package__).main(words)
     return run_checks({"pytest": ("pytest", *words)} if words else CHECKS)
 
 

@@ -1,0 +1,1 @@
+"""Cases for a running WebUI, driven over HTTP; ``python -m tests --live ADDRESS`` runs them (command.py)."""
