@@ -7,6 +7,7 @@ is cleared only when the networks of a prompt are activated. New weights in a la
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from .adapters import Made
 from .fake_webui import Host
+from .models_folder import sd15_checkpoint
 from .oracle_ldm import file_order
 
 
@@ -115,6 +117,17 @@ def prompt_network(host: Host, made: Made, name: str, strength: float = 1.0) -> 
                 w = {f"lora_{end}.weight": tensor for end, tensor in stored.items()}
                 network.modules[layer] = Pair(network, NetworkWeights(layer, layer, w, nn.Identity()))
     return network
+
+
+def other_weights(host: Host) -> tuple[dict[str, Tensor], Callable[[], None]]:
+    """A refiner of the kind of the first checkpoint, which A1111 loads into the same modules: weights, and how."""
+    weights, unet = sd15_checkpoint(seed=1).state_dict(), host.unet
+
+    def load() -> None:
+        unet.load_state_dict(weights)
+        host.load(unet)
+
+    return weights, load
 
 
 def _merge(layer: Any, loaded: list[Network]) -> None:

@@ -201,11 +201,7 @@ class TestNamesOfPhotos:
         [
             (photo(0, ()), "no face"),
             ("aGVsbG8=", "is not a picture"),
-            pytest.param(
-                None,
-                "cannot be read",
-                marks=pytest.mark.xfail(strict=True, reason="a photo that is refused early keeps its name"),
-            ),
+            (None, "cannot be read"),
         ],
     )
     def test_in_pictures_and_under_them(self, host, tmp_path, content, sentence):

@@ -195,7 +195,6 @@ class TestTheSameLoraInThePrompt:
         host.run(*sent(ANNA), prompt_networks=[theirs])
         assert seen[0] == ["a relative", ours(made)]
 
-    @pytest.mark.xfail(strict=True, reason="the second of two units is refused for the prompt's other strength")
     def test_two_units_that_share_it(self, host, networks, made):
         theirs = fake_lora.prompt_network(host, made, "my faceid lora", 1.0)
         job = host.run(*sent(ANNA, {**ANNA, "weight": 0.2}), prompt_networks=[theirs])
@@ -260,7 +259,7 @@ def test_the_adapter_is_not_at_hand(host, networks, anna, made):
 
 def test_the_extension_is_switched_off(host, anna):
     """Told, and nothing is merged: a refiner loads its weights into the same modules."""
-    weights, load = other_weights(host)
+    weights, load = fake_lora.other_weights(host)
     job = host.run(*sent(ANNA), refiner=(1, load))
     assert job.texts[0]["FaceID note"].startswith("The WebUI's own Lora extension is switched off")
     assert_drawn_with(host, anna, 0.0, sd15_checkpoint(seed=1), calls=host.calls[1:])
@@ -285,19 +284,8 @@ def test_one_network_for_all_passes_of_a_job(host, networks):
     assert len({id(network) for network in seen}) == 2
 
 
-def other_weights(host):
-    """A1111 loads a refiner of the same kind into the modules of the first checkpoint."""
-    weights, unet = sd15_checkpoint(seed=1).state_dict(), host.unet
-
-    def load():
-        unet.load_state_dict(weights)
-        host.load(unet)
-
-    return weights, load
-
-
 def test_a_refiner_in_the_same_unet(host, networks, anna):
-    weights, load = other_weights(host)
+    weights, load = fake_lora.other_weights(host)
     host.run(*sent(ANNA), refiner=(1, load))
     assert_drawn_with(host, anna, 0.5, sd15_checkpoint(seed=1), calls=host.calls[1:])
     host.run()

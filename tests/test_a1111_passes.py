@@ -258,6 +258,7 @@ class TestRefiner:
 
         job = host.run(*sent(ANNA), steps=4, refiner=(2, load))
         assert "From step 3 of 4 on (sd3) the picture was made without the face" in job.texts[0]["FaceID note"]
+        assert len(job.comments) == 1
         assert (live_patches(), host.reported) == ([], [])
 
     def test_a_remark_on_one_batch_is_not_in_the_next(self, host):

@@ -203,7 +203,6 @@ class TestChoice:
         with pytest.raises(WrongWeights, match=expected):
             choose(root, **ONE)
 
-    @pytest.mark.xfail(strict=True, reason="adapters that cannot be fed by vectors are not told from none")
     def test_nothing_for_vectors(self, root):
         """It holds an adapter for the base, and the sentence asks for one that needs photos as well."""
         add_adapter(root, "faceid-plusv2")

@@ -53,7 +53,7 @@ def test_a_line():
     assert infotext.write(unit, someone(photos=["ab" * 32, "cd" * 32])) == (
         "key: 0123456789abcdef, photos: abababababab+cdcdcdcdcdcd, adapter: adapter.bin 0123456789ab, "
         "variant: faceid-plusv2, weight: 0.75, hires weight: 0.5, structure: 1, lora: 0.65, start: 0.2, end: 1, "
-        "pack: my%2C pack, layers: 1+0.25, version: 0.1.0"
+        "pack: my%2C pack, layers: 1/0.25, version: 0.1.0"
     )
 
 
@@ -70,20 +70,15 @@ NAMES = st.text(
 GIVEN_NAMES = NAMES.filter(lambda name: name and not name.startswith(DIGEST))
 
 
-def round_number(low, high):
-    """With as many digits as the text has."""
-    return st.floats(low, high).map(lambda number: float(f"{number:g}"))
-
-
 UNITS = st.builds(
     Unit,
-    weight=round_number(0, 3),
-    structure=round_number(0, 2),
-    lora=round_number(0, 2),
-    start=round_number(0, 0.5),
-    end=round_number(0.5, 1),
-    hires_weight=st.none() | round_number(0, 3),
-    layers=st.none() | st.lists(round_number(-100, 100), min_size=1, max_size=16).map(tuple),
+    weight=st.floats(0, 3),
+    structure=st.floats(0, 2),
+    lora=st.floats(0, 2),
+    start=st.floats(0, 0.5),
+    end=st.floats(0.5, 1),
+    hires_weight=st.none() | st.floats(0, 3),
+    layers=st.none() | st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=16).map(tuple),
     combine=st.sampled_from(field("combine").choices),
     pack=st.just(AUTO) | GIVEN_NAMES,
 )
@@ -110,14 +105,12 @@ def test_somebody_from_photos_comes_back_by_key(unit):
     assert found == expected
 
 
-@pytest.mark.xfail(strict=True, reason="1e+06 is split at the plus")
 def test_large_factors():
     unit = Unit(layers=(1e6, 1e-6))
     (values,) = there_and_back(unit, someone())
     assert read_unit({"layers": values["layers"]}).layers == unit.layers
 
 
-@pytest.mark.xfail(strict=True, reason="numbers are written with six digits")
 def test_numbers_with_many_digits():
     (values,) = there_and_back(Unit(weight=0.1234567), someone())
     assert float(values["weight"]) == 0.1234567

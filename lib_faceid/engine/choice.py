@@ -25,6 +25,11 @@ def choose_adapter(unit: Unit, place: Place) -> Adapter:
         return adapter
     vectors_only = unit.embeddings is not None
     found = fitting(listed, place.base, place.context_width, photos=len(unit.images), clip=not vectors_only)
+    if not found and vectors_only:
+        raise WrongWeights(
+            f"Only face vectors were sent, and {place.adapters_title} holds no adapter for {BASE_TITLES[place.base]} "
+            "that needs nothing else. Send photos, or put a plain FaceID adapter there."
+        )
     if not found:
         raise WrongWeights(_nothing_fits(listed, place))
     ready = (adapter for adapter in found if not adapter.needs_clip or _has_encoder(adapter, place.models))

@@ -130,7 +130,8 @@ def _items(value: Any) -> list[Any] | None:
 
 def _floats(value: Any) -> tuple[float, ...] | None:
     """Finite numbers, or None where one of the items is none."""
-    numbers = [_float(item) for item in _items(value) or [None]] if value != [] else []
+    items = _items(value)
+    numbers = [None] if items is None else [_float(item) for item in items]
     return None if None in numbers else tuple(cast("list[float]", numbers))
 
 

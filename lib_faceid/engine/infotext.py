@@ -18,7 +18,8 @@ from .request import AUTO, FIELDS, Unit
 LABEL = "FaceID"
 NOTE = "FaceID note"
 _DIGITS = 12  # of a sha256, as the WebUIs shorten theirs
-_BETWEEN = "+"  # between the digests of several photos, and between factors
+_BETWEEN = "+"  # between the digests of several photos
+_FACTORS = "/"  # between factors, which may have a plus in their exponent
 _ESCAPED = '%,:"\\\n'
 
 
@@ -31,7 +32,7 @@ def write(unit: Unit, person: Person) -> str:
     """The line of a unit that acted. Fields that had no part in the picture are left out."""
     origin = person.identity.origin
     mask = unit.mask.digest[:_DIGITS] if unit.mask else None
-    layers = None if unit.layers is None else _BETWEEN.join(f"{factor:g}" for factor in unit.layers)
+    layers = None if unit.layers is None else _FACTORS.join(_number(factor) for factor in unit.layers)
     pairs: dict[str, Any] = {
         "person": person.name or None,
         "key": None if person.name else person.key,
@@ -73,7 +74,7 @@ def _values(pairs: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {names.get(key, key): value for key, value in pairs.items()}
     name, _, digest = values.get("adapter", "").rpartition(" ")
     if "layers" in values:
-        values["layers"] = values["layers"].split(_BETWEEN)
+        values["layers"] = values["layers"].split(_FACTORS)
     return {
         **{key: value for key, value in values.items() if key in known},
         "adapter": name or digest or AUTO,
@@ -98,7 +99,9 @@ def join_notes(notes: Sequence[str]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:g}"
+    """As short as it can be and still the same number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _escape(value: str) -> str:

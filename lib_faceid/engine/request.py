@@ -149,9 +149,9 @@ def read_units(values: Sequence[Any]) -> list[Unit]:
     flat: list[Any] = []
     for value in values:
         flat.extend(cast("list[Any]", value) if isinstance(value, list) else [value])
-    wrong = next((value for value in flat if not isinstance(value, Mapping)), None)
-    if wrong is not None:
-        raise BadRequest(f"A FaceID unit is an object with fields such as images and weight; found {short(wrong)}.")
+    wrong = [value for value in flat if not isinstance(value, Mapping)]
+    if wrong:
+        raise BadRequest(f"A FaceID unit is an object with fields such as images and weight; found {short(wrong[0])}.")
     if len(flat) > MANY:
         raise BadRequest(f"{len(flat)} FaceID units were sent; expected at most {MANY}.")
     return [read_unit(value) for value in flat]

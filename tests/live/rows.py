@@ -6,6 +6,8 @@ lead to the same picture, and plain again (same bits).
 
 from __future__ import annotations
 
+from typing import Any
+
 from .case import Section, checkpoint, sampler, script, setting
 from .checks import Plain, Twin, alone, check_row
 from .client import infotext_field
@@ -35,6 +37,11 @@ def joined(job: Job) -> Twin:
 def padded(job: Job) -> Twin:
     """The shorter prompt side filled up, so that all rows go through the UNet together."""
     return Twin("padded", job.under(pad_cond_uncond=True))
+
+
+def strong(webui: WebUI) -> dict[str, Any]:
+    """Padding moves the plain picture too. Three times the weight makes a face on the wrong rows stand out from that."""
+    return webui.unit(weight=3.0)
 
 
 @SECTION.case("plain")
@@ -111,7 +118,7 @@ def off_and(webui: WebUI) -> str:
 @SECTION.case("long prompt", setting("pad_cond_uncond"), hosts="a1111")
 def long(webui: WebUI) -> str:
     job = webui.job(prompt=LONG)
-    return check_row(webui, job, padded(job), *alone(job, 0, 1))
+    return check_row(webui, job, padded(job), *alone(job, 0, 1), unit=strong(webui))
 
 
 @SECTION.case("long prompt, padded", setting("pad_cond_uncond"), hosts="a1111")
@@ -129,13 +136,13 @@ def long_v0(webui: WebUI) -> str:
 @SECTION.case("long prompt, AND with 3", setting("pad_cond_uncond"), hosts="a1111")
 def long_and(webui: WebUI) -> str:
     job = webui.job(prompt=LONG_THREE)
-    return check_row(webui, job, *alone(job, 0, 1))
+    return check_row(webui, job, padded(job), *alone(job, 0, 1), unit=strong(webui))
 
 
 @SECTION.case("long negative prompt", setting("pad_cond_uncond"), hosts="a1111")
 def long_negative(webui: WebUI) -> str:
     job = webui.job(negative_prompt=LONG, prompt="a dog")
-    return check_row(webui, job, padded(job), *alone(job, 1))
+    return check_row(webui, job, padded(job), *alone(job, 1), unit=strong(webui))
 
 
 @SECTION.case("hires fix")
@@ -257,7 +264,7 @@ def sdxl_and(webui: WebUI) -> str:
 def sdxl_long(webui: WebUI) -> str:
     with webui.loaded("sdxl"):
         job = webui.job(prompt=LONG)
-        return check_row(webui, job, padded(job), *alone(job, 1))
+        return check_row(webui, job, padded(job), *alone(job, 1), unit=strong(webui))
 
 
 @SECTION.case("SDXL, batch_cond_uncond off", checkpoint("sdxl"), setting("batch_cond_uncond"), optional=True)

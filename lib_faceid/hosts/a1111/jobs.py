@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, cast
 
 from ...core.patch import do_all, live_patches
 from ...engine import infotext
+from ...engine.fields import PhotoData
 from ...engine.people import People
 from ...engine.request import Unit, read_unit, read_units
 from ...errors import BadRequest, FaceIDError
@@ -132,12 +134,9 @@ def _holds_units(value: Any) -> bool:
 
 
 def _stand_in(args: Sequence[Any]) -> Unit:
-    """For a request that cannot be read: nothing is known of it but what to do then."""
-    return Unit(on_fail="warn" if _would_go_on(args) else "stop")
-
-
-def _would_go_on(args: Sequence[Any]) -> bool:
-    """Whether a request that cannot be read asks at least for a picture without the face."""
+    """For a request that cannot be read: all that is known is what to do then, and how its photos are called."""
     flat = [item for value in args for item in (value if isinstance(value, list) else [value])]
-    asked = [item.get("on_fail") for item in flat if isinstance(item, Mapping)]
-    return "warn" in (asked or [item for item in flat if isinstance(item, str)])
+    names = [getattr(item, "orig_name", None) or getattr(item, "name", None) for item in flat]
+    photos = tuple(PhotoData(b"", PurePath(name).name) for name in names if isinstance(name, str))
+    asked = [item.get("on_fail") for item in flat if isinstance(item, Mapping)] or [*args[-1:]]
+    return Unit(images=photos, on_fail="warn" if all(wish == "warn" for wish in asked) else "stop")

@@ -52,7 +52,7 @@ def placing(tell: Callable[[str], None], kept: dict[str, Any]) -> PlaceLora:
             f"The LoRA of {lora.path.name} is in the prompt already as {twin.name}, strength "
             f"{twin.unet_multiplier:g}; it is not added twice."
         )
-        return AlreadyThere(unet, lora, float(twin.unet_multiplier))
+        return AlreadyThere(unet, lora, strength)
 
     return place
 

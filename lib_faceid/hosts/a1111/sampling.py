@@ -166,8 +166,9 @@ class Pass:
         if firing.fewest is None:
             sentence = "The UNet was not called while sampling; something makes pictures without it."
             self._job.fail(sentence, lasting=False)
-        if self._job.stop:
-            raise FaceIDStopped(self._job.stop)
+            if self._job.stop:
+                raise FaceIDStopped(self._job.stop)
+            return
         for sentence in describe_shortfall(firing, self._acts):
             self._job.tell(" ".join([sentence, *culprits.describe(webui.unet(self._p))]))
 
