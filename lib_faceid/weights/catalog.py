@@ -65,10 +65,18 @@ def with_digest(listed: Sequence[Listed], sha256: str, name: str, variant: str) 
     A file called ``name`` is looked at first: reading files of a gigabyte for their digest takes seconds.
     """
     for item in sorted(listed, key=lambda item: item.path.name != name):
-        adapter = item.adapter
+        adapter = item.adapter or (_load_as(item.path, variant) if item.path.name == name else None)
         if adapter is not None and adapter.variant == variant and sha256 and adapter.digest.startswith(sha256):
             return adapter
     return None
+
+
+def _load_as(path: Path, variant: str) -> Adapter | None:
+    """A file whose tensors do not tell its variant, as the one it was used as."""
+    try:
+        return load_adapter(path, variant=variant)
+    except WrongWeights:
+        return None
 
 
 def _list(path: Path) -> Listed:
