@@ -178,6 +178,8 @@ def test_cases_hold_on_a_webui_that_behaves(webui: WebUI) -> None:
         ("always on", split, "weight 0: 1.00 from the plain picture; expected at most 0.00"),
         ("leftovers", split, "enabled false: 1.00 from the plain"),
         ("split leftovers", split_alone, "the plain picture afterwards: 1.00 from the plain"),
+        ("wrong sides", split, "a face reaches the negative side: 12.00 between two people"),
+        ("one for all", split, "another person changes a picture by 0.00 only"),
         ("face anyway", fault, "the picture under warn: 30.00 from the plain"),
         ("no text", split, "has no field FaceID"),
         ("silence", fault, "does not say 'other.bin'"),

@@ -124,11 +124,8 @@ class UNetLayers:
     @property
     def title(self) -> str:
         """What people call the model: SD2 has the layers of SD1.5 and wider text."""
-        if self.context_width == CONTEXT_WIDTHS[self.base]:
-            return BASE_TITLES[self.base]
-        if (self.base, self.context_width) == ("sd15", _SD2_CONTEXT):
-            return f"Stable Diffusion 2 (context {self.context_width})"
-        return f"an unknown relative of {BASE_TITLES[self.base]} (context {self.context_width})"
+        is_sd2 = (self.base, self.context_width) == ("sd15", _SD2_CONTEXT)
+        return "Stable Diffusion 2" if is_sd2 else BASE_TITLES[self.base]
 
 
 def find_layers(unet: nn.Module) -> UNetLayers:

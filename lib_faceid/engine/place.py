@@ -23,8 +23,9 @@ class Place:
         """Raises UnsupportedUNet for a UNet whose text encoder no adapter was made for (SD2)."""
         if layers.context_width != CONTEXT_WIDTHS[layers.base]:
             raise UnsupportedUNet(
-                f"This checkpoint is {layers.title}; FaceID adapters exist for SD1.5 (context "
-                f"{CONTEXT_WIDTHS['sd15']}) and SDXL ({CONTEXT_WIDTHS['sdxl']}). Load a checkpoint of one of them."
+                f"This checkpoint is {layers.title} (context {layers.context_width}); FaceID adapters exist for SD1.5 "
+                f"(context {CONTEXT_WIDTHS['sd15']}) and SDXL ({CONTEXT_WIDTHS['sdxl']}). Load a checkpoint of one of "
+                "them."
             )
         return cls(layers.base, layers.context_width, models)
 

@@ -58,8 +58,8 @@ def ensure_fit(identity: Identity, layers: UNetLayers) -> None:
     if (identity.base, identity.context_width) != (layers.base, layers.context_width):
         raise WrongBase(
             f"{identity.origin.adapter_name} is an adapter for {BASE_TITLES[identity.base]} (context "
-            f"{identity.context_width}) and this checkpoint's UNet is {layers.title}, context {layers.context_width}. "
-            "Choose an adapter for this checkpoint's base, or another checkpoint."
+            f"{identity.context_width}) and this checkpoint's UNet is {layers.title} (context {layers.context_width}, "
+            f"expected {identity.context_width}). Choose an adapter for this checkpoint's base, or another checkpoint."
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from .client import Drawn, infotext_field
 from .compare import CLEAR, SLIGHT, Failed, are_identical, differences, ensure_clear, ensure_near, show
+from .fixtures import vectors
 from .job import SCRIPT, Job
 from .webui import WebUI
 
@@ -76,10 +77,18 @@ def alone(job: Job, *places: int) -> list[Twin]:
     return [Twin(f"picture {place + 1} alone", job.alone(place), (place,)) for place in places]
 
 
-def check_row(webui: WebUI, job: Job, *twins: Twin, unit: dict[str, Any] | None = None, note: str = "") -> str:
-    """Plain, off, with the face, each twin, plain again. Raises Failed where one of them is not as it must be.
+def check_row(
+    webui: WebUI,
+    job: Job,
+    *twins: Twin,
+    unit: dict[str, Any] | None = None,
+    note: str = "",
+    negative: bool = True,
+) -> str:
+    """Plain, off, with the face, each twin, each side, plain again. Raises Failed where one is not as it must be.
 
-    ``note``: words of the remark that the picture's text must have; without them it must have none.
+    ``note``: words of the remark that the picture's text must have; without them it must have none. ``negative``:
+    the negative prompt takes part in every step.
     """
     unit = unit or webui.unit()
     plain = Plain(webui, job)
@@ -88,6 +97,8 @@ def check_row(webui: WebUI, job: Job, *twins: Twin, unit: dict[str, Any] | None 
     told, effect = plain.effect_of(drawn)
     ensure_told(drawn, note)
     numbers = [told, *(_compare(webui, plain, drawn, twin, (unit, effect)) for twin in twins)]
+    if "embeddings" in unit:
+        numbers.append(_ensure_sides(webui, plain, drawn, unit, negative))
     plain.expect_again()
     return "; ".join([*numbers, *([f"two plain runs {plain.noise:.2f}"] if plain.noise else [])])
 
@@ -99,6 +110,23 @@ def _compare(webui: WebUI, plain: Plain, drawn: Drawn, twin: Twin, face: tuple[d
     plainly = differences(_at(plain.drawn, places), bare.pictures)
     apart = differences(_at(drawn, places), other.pictures)
     return ensure_near(apart, [max(value, plain.noise) for value in plainly], twin.what, effect)
+
+
+def _ensure_sides(webui: WebUI, plain: Plain, drawn: Drawn, unit: dict[str, Any], negative: bool) -> str:
+    """Raises Failed unless each prompt side has the tokens that are its own.
+
+    At a guidance of 0 a picture is made of the negative side alone, whose tokens come from no face: there everybody
+    gets the same picture. With guidance another person is another picture.
+    """
+    other = unit | {"embeddings": vectors(len(unit["embeddings"]), seed=9)}
+    changed = differences(drawn.pictures, webui.draw(plain.job, other).pictures)
+    told = ensure_clear(changed, "another person", plain.noise, SLIGHT)
+    if negative:
+        job = plain.job.but(cfg_scale=0)
+        apart = max(differences(*(webui.draw(job, one).pictures for one in (unit, other))))
+        if apart > 2 * plain.noise:
+            raise Failed(f"a face reaches the negative side: {apart:.2f} between two people; expected 0.00")
+    return told
 
 
 def _at(drawn: Drawn, places: Sequence[int]) -> list[Any]:

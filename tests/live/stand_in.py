@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .client import Picture, encode_picture
+from .fixtures import vectors
 from .job import SCRIPT
 
 Answer = tuple[int, Any]
@@ -62,7 +63,7 @@ class StandIn:
         acting = [unit for unit in units if unit.get("enabled", True) and unit.get("weight", 0.8)]
         problem = next((told for unit in acting if (told := self._problem_of(unit))), "")
         shown = acting if not problem or "face anyway" in self.faults else []
-        weight = sum(unit.get("weight", 0.8) for unit in shown)
+        weight = sum(unit.get("weight", 0.8) * self._looks(unit, body) for unit in shown)
         left, self._left = self._left, self._left + (bool(units) and self._leaves_something(settings))
         if problem and all(unit.get("on_fail", "stop") == "stop" for unit in acting):
             return (500 if "wrong status" in self.faults else 422), {"detail": problem}
@@ -70,6 +71,12 @@ class StandIn:
         text = "cat\nSteps: 4" + self._fields(acting, problem)
         info = {"infotexts": [text] * len(pictures), "all_seeds": [0] * len(pictures), "index_of_first_image": 0}
         return 200, {"images": [encode_picture(picture) for picture in pictures], "info": json.dumps(info)}
+
+    def _looks(self, unit: Mapping[str, Any], body: Mapping[str, Any]) -> float:
+        """About 1, a little different for each person where the positive side counts."""
+        if body["cfg_scale"] == 0 and "wrong sides" not in self.faults:
+            return 1.0
+        return 1.0 if "one for all" in self.faults or unit.get("embeddings") == vectors() else 1.4
 
     def _leaves_something(self, settings: Mapping[str, Any]) -> bool:
         return "leftovers" in self.faults or ("split leftovers" in self.faults and not settings["batch_cond_uncond"])

@@ -53,6 +53,7 @@ def last_steps(webui: WebUI, job: Job) -> str:
         different_face(webui, job, (second,), (beyond,), "the second step"),
         different_face(webui, job, (within,), (window(webui, 0, 1),), "the first step"),
     ]
+    plain.expect(webui.draw(job, window(webui, 1 - 0.5 * step, 1)), "a window after the last step began")
     plain.expect_again()
     return "; ".join(told)
 
