@@ -56,7 +56,12 @@ def fitting(listed: Iterable[Listed], base: Base, context_width: int, *, photos:
         and adapter.variant in order
         and (clip or not adapter.needs_clip)
     ]
-    return sorted(suitable, key=lambda adapter: order.index(adapter.variant))
+    return sorted(suitable, key=lambda adapter: (_is_fixture(adapter.path), order.index(adapter.variant)))
+
+
+def _is_fixture(path: Path) -> bool:
+    """The random adapters of ``python -m tests --fixtures`` must not stand before anybody's real one."""
+    return path.name.startswith("faceid-live-")
 
 
 def with_digest(listed: Sequence[Listed], sha256: str, name: str, variant: str) -> Adapter | None:
