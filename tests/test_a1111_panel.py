@@ -103,7 +103,7 @@ def nothing(root):
 @pytest.mark.parametrize(
     ("prepare", "values", "sentence"),
     [
-        (nothing, {}, "Add a photo or choose a saved person."),
+        (nothing, {}, "FaceID is on and has nobody to show. Add a photo, choose a saved person, or untick"),
         (nothing, ONE, "models/ip-adapter holds no adapter"),
         (nothing, {"identity": "anna"}, "There is no saved person anna"),
         (nothing, {"weight": 7}, "expected a number from 0 to 3"),

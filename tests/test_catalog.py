@@ -124,6 +124,12 @@ class TestFitting:
         found = fitting(listed, "sd15", 64, photos=1, clip=False)
         assert [adapter.variant for adapter in found] == ["faceid", "portrait", "portrait-unnorm"]
 
+    def test_the_random_ones_of_the_live_cases_stand_behind_everybody_else(self, root, folder):
+        for kind, name in (("faceid-plusv2", "faceid-live-plusv2.bin"), ("base", "base.bin"), ("faceid", "plain.bin")):
+            add_adapter(root, kind, name=name)
+        found = fitting(list_adapters(folder), "sd15", 64, photos=1, clip=True)
+        assert [adapter.path.name for adapter in found] == ["plain.bin", "base.bin", "faceid-live-plusv2.bin"]
+
     def test_base_and_width_of_the_text(self, listed):
         assert [adapter.base for adapter in fitting(listed, "sdxl", 128, photos=1, clip=True)] == ["sdxl"]
         assert fitting(listed, "sd15", 768, photos=1, clip=True) == []

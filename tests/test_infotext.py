@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lib_faceid.engine import infotext
-from lib_faceid.engine.people import DIGEST, Person
-from lib_faceid.engine.request import AUTO, FIELDS, Unit, field, read_unit
+from lib_faceid.engine.people import Person
+from lib_faceid.engine.request import AUTO, DIGEST, FIELDS, Unit, field, read_unit
 from lib_faceid.library.identity import Origin
 from lib_faceid.library.photos import PhotoData
 

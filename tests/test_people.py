@@ -266,8 +266,8 @@ class TestSaved:
             find(People(), root, identity=name)
 
     def test_not_together_with_photos(self, root):
-        for more in (ONE, {"embeddings": VECTOR}):
-            with pytest.raises(BadRequest, match="was given the saved person anna and photos as well"):
+        for more, words in ((ONE, "photos"), ({"embeddings": VECTOR}, "face vectors")):
+            with pytest.raises(BadRequest, match=f"was given the saved person anna and {words} as well"):
                 find(People(), root, identity="anna", **more)
         with pytest.raises(BadRequest, match="was given photos and face vectors as well"):
             find(People(), root, **ONE, embeddings=VECTOR)

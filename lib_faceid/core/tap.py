@@ -194,6 +194,6 @@ def _check_channels(layers: UNetLayers, entries: Sequence[Entry]) -> None:
             found, expected = entry.kv[n].k.shape[-1], linear_sizes(attention, "to_q")[1]
             if found != expected:
                 raise WrongBase(
-                    f"The identity has {found} channels for layer {n} and this {title} UNet has {expected} there: they "
-                    "belong to different models. Use an adapter for this checkpoint's base."
+                    f"The identity has {found} channels for layer {n} and this {title} UNet has {expected} there: "
+                    "they were made for models of different size. Use an adapter made for this checkpoint."
                 )

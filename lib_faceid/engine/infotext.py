@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from .. import __version__
-from .people import DIGEST, Person
-from .request import AUTO, FIELDS, Unit
+from .people import Person
+from .request import AUTO, DIGEST, FIELDS, Unit
 
 LABEL = "FaceID"
 NOTE = "FaceID note"

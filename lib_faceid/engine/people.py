@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.strength import Strength, factors_by_turn
-from ..core.unet_map import BASE_TITLES, Base
+from ..core.unet_map import BASE_TITLES, Base, layers
 from ..errors import BadIdentity, BadRequest
 from ..library.identity import Identity, load_identity
 from ..library.photos import read_photo
@@ -31,9 +31,8 @@ from .extract import Extracted, extract
 from .features import RawFeatures
 from .place import Place, saved_path
 from .prepare import Combine, make_identity
-from .request import AUTO, Unit
+from .request import AUTO, DIGEST, Unit, ensure_someone
 
-DIGEST = "digest:"  # before the key of a person in Unit.identity
 _KEY_LENGTH = 16  # hex digits of sha256 that name a person; 64 bits
 # Bytes of people in memory: about 60 of plain FaceID for SDXL, three of Full Face with its 257 tokens.
 _KEPT = 512 * 1024 * 1024
@@ -73,7 +72,7 @@ class Person:
     def act(self, unit: Unit, *, hires_pass: bool = False) -> Act:
         """The person's part in a sampling pass. Raises BadRequest, BadPhoto or MaskMismatch."""
         identity = self.identity
-        by_layer = None if unit.layers is None else read_factors(identity.base, unit.layers)
+        by_layer = None if unit.layers is None else _by_layer(identity.base, unit.layers)
         return Act(
             identity.with_structure(unit.structure) if identity.has_structure else identity,
             Strength(unit.weight_in(hires_pass), unit.start, unit.end, by_layer),
@@ -83,9 +82,9 @@ class Person:
         )
 
 
-def read_factors(base: Base, factors: tuple[float, ...]) -> tuple[float, ...]:
+def _by_layer(base: Base, factors: tuple[float, ...]) -> tuple[float, ...]:
     """Factors by layer from factors by attention in the order of execution. Raises BadRequest for a wrong number."""
-    expected = {"sd15": 16, "sdxl": 11}[base]
+    expected = 1 + max(layer.turn for layer in layers(base))
     if len(factors) != expected:
         raise BadRequest(f"Layer factors (layers) has {len(factors)} numbers; {BASE_TITLES[base]} needs {expected}.")
     return factors_by_turn(base, dict(enumerate(factors)))
@@ -104,6 +103,7 @@ class People:
 
     def find(self, unit: Unit, place: Place) -> Person:
         """The person of a unit. Raises BadRequest, BadPhoto, BadIdentity, NoFaceFound, WrongWeights."""
+        ensure_someone(unit)
         with self._lock:
             if unit.identity and not unit.identity.startswith(DIGEST):
                 return self._load(unit, place)
@@ -132,18 +132,12 @@ class People:
         person = next((person for known, person in self._people.items() if key and known.startswith(key)), None)
         if person is not None:
             return self._keep(person)
-        if key:
-            raise BadIdentity(
-                f"The person {key} of the pasted picture was made from photos, and photos are not kept in pictures. "
-                "Add the same photos again."
-            )
-        raise BadRequest("FaceID is on and has nobody to show. Add a photo, choose a saved person, or untick FaceID.")
+        raise BadIdentity(
+            f"The person {key} of the pasted picture was made from photos, and photos are not kept in pictures. "
+            "Add the same photos again."
+        )
 
     def _load(self, unit: Unit, place: Place) -> Person:
-        if unit.images or unit.embeddings is not None:
-            raise BadRequest(
-                f"FaceID was given the saved person {unit.identity} and photos as well. Remove one of the two."
-            )
         path = saved_path(unit.identity, place.identities)
         key = file_digest(path)[:_KEY_LENGTH]
         person = self._people.get(key) or Person(load_identity(path), key, None)
@@ -155,8 +149,6 @@ class People:
         return self._keep(replace(person, name=path.stem))
 
     def _made(self, unit: Unit, place: Place) -> Person:
-        if unit.images and unit.embeddings is not None:
-            raise BadRequest("FaceID was given photos and face vectors as well. Send one of the two.")
         adapter = choose_adapter(unit, place)
         key = _key(unit, adapter, place)
         if key in self._people:

@@ -10,18 +10,15 @@ from ..face.pack import find_pack
 from ..library.identity import load_identity
 from ..weights.adapter import Adapter
 from .choice import choose_adapter
-from .people import DIGEST, People
+from .people import People
 from .place import Place, saved_path
-from .request import Unit
+from .request import DIGEST, Unit, ensure_someone
 
 
 def describe_readiness(unit: Unit, place: Place, people: People) -> str:
     """One line on what would be used. Raises FaceIDError with the sentence on what is missing."""
     base = BASE_TITLES[place.base]
-    if not (unit.images or unit.identity or unit.embeddings):
-        raise BadRequest("Add a photo or choose a saved person.")
-    if unit.identity and unit.images and not unit.identity.startswith(DIGEST):
-        raise BadRequest(f"There are photos and the saved person {unit.identity} as well. Remove one of the two.")
+    ensure_someone(unit)
     if unit.identity and not unit.images:
         return f"Ready: {_describe_person(unit, place, people)} · {base}{_describe_lora(unit, None)}"
     adapter = choose_adapter(unit, place)

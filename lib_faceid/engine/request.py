@@ -31,6 +31,7 @@ from .fields import (
 )
 
 AUTO = "auto"
+DIGEST = "digest:"  # before the key of a person in Unit.identity
 OnFail = Literal["stop", "warn"]
 
 
@@ -77,6 +78,22 @@ class Unit:
     def weight_in(self, hires_pass: bool) -> float:
         """The weight of a sampling pass."""
         return self.weight if not hires_pass or self.hires_weight is None else self.hires_weight
+
+
+def ensure_someone(unit: Unit) -> None:
+    """Raises BadRequest unless a unit says in exactly one way who is to be shown.
+
+    Photos beside ``digest:…`` are the one exception: they are the photos that a pasted picture asked for.
+    """
+    saved = unit.identity if unit.identity and not unit.identity.startswith(DIGEST) else ""
+    vectors = unit.embeddings is not None
+    if saved and (unit.images or vectors):
+        also = "photos" if unit.images else "face vectors"
+        raise BadRequest(f"FaceID was given the saved person {saved} and {also} as well. Remove one of the two.")
+    if unit.images and vectors:
+        raise BadRequest("FaceID was given photos and face vectors as well. Send one of the two.")
+    if not (unit.identity.removeprefix(DIGEST) or unit.images or vectors):
+        raise BadRequest("FaceID is on and has nobody to show. Add a photo, choose a saved person, or untick FaceID.")
 
 
 @dataclass(frozen=True)

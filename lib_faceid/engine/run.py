@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from ..core.session import Firing
 from ..core.tap import Taps
-from ..core.unet_map import BASE_TITLES, UNetLayers, find_layers
+from ..core.unet_map import BASE_TITLES, UNetLayers, find_layers, linear_sizes
 from ..errors import FaceIDError, WrongBase
 from ..library.identity import Identity
 from ..weights.merge import name_in_peft
@@ -54,13 +54,21 @@ def placed(target: Target, acts: Sequence[Act]) -> Generator[Firing]:
 
 
 def ensure_fit(identity: Identity, layers: UNetLayers) -> None:
-    """Raises WrongBase when the identity was made for another base than the UNet's."""
+    """Raises WrongBase when the identity was made for another base, or another width, than the UNet's."""
     if (identity.base, identity.context_width) != (layers.base, layers.context_width):
         raise WrongBase(
             f"{identity.origin.adapter_name} is an adapter for {BASE_TITLES[identity.base]} (context "
             f"{identity.context_width}) and this checkpoint's UNet is {layers.title} (context {layers.context_width}, "
             f"expected {identity.context_width}). Choose an adapter for this checkpoint's base, or another checkpoint."
         )
+    for n, attention in enumerate(layers.attentions):
+        made, found = identity.main.kv[n].k.shape[-1], linear_sizes(attention, "to_q")[1]
+        if made != found:
+            raise WrongBase(
+                f"{identity.origin.adapter_name} was made for a smaller or larger {layers.title} model than this "
+                f"checkpoint's: {made} channels in layer {n}, where the UNet has {found}. Choose another adapter, or "
+                "the checkpoint it was made for."
+            )
 
 
 def _find_loras(target: Target, acts: Sequence[Act], layers: UNetLayers) -> list[HeldLora]:

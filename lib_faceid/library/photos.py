@@ -45,14 +45,17 @@ class PhotoData:
         return hashlib.sha256(self.data).hexdigest()
 
     @classmethod
-    def of_file(cls, path: str | os.PathLike[str], label: str = "") -> PhotoData:
-        """Raises BadPhoto when the file cannot be read or is far larger than a photo."""
+    def of_file(cls, path: str | os.PathLike[str], label: str = "", *, contents: bool = True) -> PhotoData:
+        """Without ``contents`` the file is only looked for, and ``data`` is empty.
+
+        Raises BadPhoto when the file cannot be read or is far larger than a photo.
+        """
         file = Path(path)
         name = label or file.name
         try:
             if file.stat().st_size > MAX_BYTES:
                 raise BadPhoto(f"{name} is larger than {MAX_BYTES >> 20} MB, so it is not read. Make it smaller.")
-            return cls(file.read_bytes(), name)
+            return cls(file.read_bytes() if contents else b"", name)
         except OSError as error:
             raise BadPhoto(f"{name} cannot be read ({error.strerror}). Add the photo again.") from error
 

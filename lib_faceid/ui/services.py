@@ -27,7 +27,10 @@ class Services(Protocol):
         ...
 
     def status(self, values: Mapping[str, Any]) -> tuple[str, str]:
-        """ "ready", "problem" or "off", and one plain sentence, for the panel's values by field name. Never raises."""
+        """ "ready", "problem" or "off", and one plain sentence, for the panel's values by field name. Never raises.
+
+        The photos among them have a name and no contents.
+        """
         ...
 
     def pasted(self, params: Params) -> dict[str, Any] | None:
@@ -36,9 +39,9 @@ class Services(Protocol):
 
 
 def status_html(services: Services, *values: Any) -> str:
-    """The status line for the values of the controls, in the order of ``PANEL``."""
+    """The status line for the values of the controls, in the order of ``PANEL``. Photos are counted, not read."""
     try:
-        kind, sentence = services.status(read_panel(values))
+        kind, sentence = services.status(read_panel(values, contents=False))
     except FaceIDError as error:
         kind, sentence = "problem", str(error)
     return f'<div class="faceid-status faceid-{escape(kind)}" role="status">{escape(sentence)}</div>'

@@ -16,10 +16,11 @@ PRESET_FIELDS = ("weight", "start", "end", "lora")
 _SAME = 1e-6  # far below the step of any slider: numbers that differ by less were only rounded on their way
 
 
-def read_panel(values: Sequence[Any]) -> dict[str, Any]:
+def read_panel(values: Sequence[Any], *, contents: bool = True) -> dict[str, Any]:
     """Values by field name, for ``read_unit``, from the values of the controls in the order of ``PANEL``.
 
-    Files become photos; an emptied drop-down has its default. What has a wrong type stays, for ``read_unit`` to refuse.
+    Files become photos, empty ones without ``contents``; an emptied drop-down has its default. What has a wrong type
+    stays, for ``read_unit`` to refuse.
     Raises BadRequest when their number is another, BadPhoto when a file cannot be read.
     """
     if len(values) != len(PANEL):
@@ -28,24 +29,24 @@ def read_panel(values: Sequence[Any]) -> dict[str, Any]:
             "Reload the page, or send all of them."
         )
     named = dict(zip(PANEL, values, strict=True))
-    named["images"] = _read_files(named["images"])
+    named["images"] = _read_files(named["images"], contents)
     for name in ("identity", "adapter"):
         if named[name] is None:
             named[name] = field(name).default
     return named
 
 
-def _read_files(value: Any) -> Any:
+def _read_files(value: Any, contents: bool) -> Any:
     if value is None:
         return ()
     if not isinstance(value, (list, tuple)):
-        return _read_file(value)
+        return _read_file(value, contents)
     several = tuple(cast("Sequence[Any]", value))
     # More than are accepted are not read into memory, only to be refused.
-    return several if len(several) > MANY else tuple(_read_file(item) for item in several)
+    return several if len(several) > MANY else tuple(_read_file(item, contents) for item in several)
 
 
-def _read_file(value: Any) -> Any:
+def _read_file(value: Any, contents: bool) -> Any:
     """A file of ``gr.File`` as a photo; anything else as it is.
 
     gradio 3.41 hands over a temporary file with ``orig_name``, gradio 4 a str with ``name``. A plain str comes from a
@@ -55,7 +56,8 @@ def _read_file(value: Any) -> Any:
     if not isinstance(path, str):
         return value
     original = getattr(value, "orig_name", None)
-    return PhotoData.of_file(path, PurePath(original if isinstance(original, str) else path).name)
+    name = PurePath(original if isinstance(original, str) else path).name
+    return PhotoData.of_file(path, name, contents=contents)
 
 
 def preset_values(name: str | None) -> tuple[float, ...] | None:

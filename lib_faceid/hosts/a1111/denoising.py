@@ -2,9 +2,9 @@
 
 ``CFGDenoiser.forward`` (modules/sd_samplers_cfg_denoiser.py) makes one batch of all rows, the positive ones grouped by
 picture, then the negative ones, tells the ``on_cfg_denoiser`` callbacks, and then calls its inner model with
-consecutive slices of that batch: all at once, one prompt side after the other, or chunks that cross pictures. So the
-labels are fixed in the callback, and each call of the inner model takes the next slice of them. Whatever UNet calls
-happen inside work on that slice, or on tiles of it.
+consecutive slices of that batch: all at once, one prompt side after the other, or chunks that cross pictures. So all
+rows are labelled at the first call of the inner model, and each call takes the next slice of the labels. Whatever UNet
+calls happen inside work on that slice, or on tiles of it.
 """
 
 from __future__ import annotations
