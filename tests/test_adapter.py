@@ -6,20 +6,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-import lib_faceid
 from lib_faceid.core.unet_map import layers
 from lib_faceid.errors import AmbiguousWeights, NotAnAdapter, UnsupportedAdapter, WrongWeights
 from lib_faceid.weights.adapter import load_adapter
 
 from .adapters import make_adapter
 from .containers import save_flat_bin, save_nested_bin, save_safetensors, save_training_bin
+from .fresh_python import run_code
 from .layouts import KINDS, NARROW, layout, published_layout, random_tensors
 
 WRITERS = {
@@ -166,13 +164,6 @@ def test_a_file_of_one_and_a_half_gigabytes_is_read_a_layer_at_a_time(tmp_path):
     path = tmp_path / "ip-adapter-faceid-plusv2_sdxl.safetensors"
     size = write_sparse(path, published_layout("ip-adapter-faceid-plusv2_sdxl.bin"))
     assert size > 1.48e9
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(path)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(lib_faceid.__file__).parents[1],
-    )
-    count, megabytes = done.stdout.split()
+    count, megabytes = run_code(MEASURE, str(path)).split()
     assert int(count) == 70
     assert float(megabytes) < 80

@@ -13,11 +13,10 @@ from torch import Tensor
 
 import lib_faceid
 
-from . import oracle_diffusers, unets
+from . import oracle_diffusers
 from .adapters import Made, make_adapter
-from .unets import inputs, relative_error, run
+from .unets import UNETS, inputs, relative_error, run
 
-UNETS = {"sd15": unets.sd15_unet, "sdxl": unets.sdxl_unet}
 ROWS = ("uncond", "cond", "uncond", "cond")
 TOLERANCE = 1e-4  # of the adapter's largest effect
 

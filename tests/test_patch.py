@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
-from lib_faceid.core.patch import AttributePatch, HookPatch, Patch, PatchSet, live_patches
+from lib_faceid.core.patch import AttributePatch, HookPatch, Patch, PatchSet, live_patches, sweep
 
 
 class Thing:
@@ -16,7 +19,9 @@ class Thing:
 
 
 class Failing(Patch):
-    """Fails where it is told to."""
+    """Fails once where it is told to."""
+
+    retries = True
 
     def __init__(self, on: str) -> None:
         super().__init__(f"failing on {on}")
@@ -28,6 +33,7 @@ class Failing(Patch):
 
     def _remove(self) -> None:
         if self.on == "remove":
+            self.on = ""
             raise ValueError("remove")
 
 
@@ -118,7 +124,42 @@ def test_failed_removal_does_not_stop_the_others():
     with pytest.raises(ValueError, match="remove"):
         patches.remove()
     assert vars(thing) == {}
+    assert live_patches() == [patches.patches[1]]
+    assert sweep() == []
     assert live_patches() == []
+
+
+def test_sweeping_takes_everything_away_and_tells_what_it_could_not():
+    thing, failing = Thing(), Failing("remove")
+    for patch in (AttributePatch(thing, "x", 1), failing, AttributePatch(thing, "x", 2)):
+        patch.install()
+    assert [str(error) for error in sweep()] == ["remove"]
+    assert (vars(thing), live_patches()) == ({}, [failing])
+    assert sweep() == live_patches() == []
+
+
+def test_what_was_thrown_away_without_removing_it_is_found():
+    module = nn.Linear(1, 1)
+    HookPatch("hook", module, lambda m: m.register_forward_hook(lambda *_: None)).install()
+    gc.collect()
+    assert sweep() == live_patches() == []
+    assert not module._forward_hooks
+
+
+def test_a_hook_whose_removal_failed_is_removed_the_second_time(monkeypatch):
+    module = nn.Linear(1, 1)
+    patch = HookPatch("hook", module, lambda m: m.register_forward_hook(lambda *_: None))
+    patch.install()
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="once"):
+        broken.setattr(RemovableHandle, "remove", fail_once)
+        patch.remove()
+    assert len(module._forward_hooks) == 1
+    patch.remove()
+    assert not module._forward_hooks
+
+
+def fail_once(handle):
+    raise OSError("once")
 
 
 def test_an_error_in_the_body_removes_and_goes_on():
@@ -134,3 +175,14 @@ def test_live_patches_can_be_read():
     assert repr(live_patches()[0]) == "<AttributePatch Thing.x installed>"
     patch.remove()
     assert repr(patch) == "<AttributePatch Thing.x removed>"
+
+
+def test_what_cannot_be_undone_twice_is_not_tried_twice():
+    class Once(Failing):
+        retries = False
+
+    patch = Once("remove")
+    patch.install()
+    with pytest.raises(ValueError, match="remove"):
+        patch.remove()
+    assert (patch.installed, live_patches()) == (False, [])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import textwrap
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,14 +14,8 @@ import torch
 from lib_faceid.errors import BrokenWeights
 from lib_faceid.weights.read import TensorInfo, open_tensors
 
-from .containers import (
-    Tensors,
-    save_flat_bin,
-    save_nested_bin,
-    save_safetensors,
-    save_torch_zip,
-    save_training_bin,
-)
+from .containers import Tensors, save_flat_bin, save_nested_bin, save_safetensors, save_torch_zip, save_training_bin
+from .fresh_python import run_code
 from .pickle_parts import call, dict_of, named, number, numbers, program, small_tensor, storage, tensor, text, tuple_of
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads what Linux keeps in /proc")
@@ -253,8 +245,6 @@ def test_reading_300_mb_takes_the_memory_of_one_tensor(
     tmp_path: Path, save: Writer, save_large: Callable[[Path], Path]
 ) -> None:
     small, large = save(tmp_path / "small", {"w": torch.zeros(9, dtype=torch.float16)}), save_large(tmp_path / "large")
-    command = [sys.executable, "-c", textwrap.dedent(READ_ALL), str(small), str(large)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    most = int(run_code(textwrap.dedent(READ_ALL), str(small), str(large)))
     large.unlink()
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 2 * PART
+    assert most < 2 * PART

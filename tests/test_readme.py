@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from .adapters import make_adapter
+from .bare_pipelines import sd15
 from .face_packs import draw_marker, make_pack, scene
-from .test_pipeline import sd15
 from .unets import CONTEXT
 
 README = Path(__file__).parents[1] / "README.md"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -15,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import lib_faceid
 from lib_faceid.weights.read import TensorFile, open_tensors
 
 from .clip_files import TINY, VIT_H, Tower, hf_layout, open_clip_layout
 from .containers import save_safetensors
+from .fresh_python import run_code
 from .layouts import random_tensors
 from .test_adapter import write_sparse
 from .test_vision_clip import load_encoder, pixels_for, save_tower
@@ -77,7 +75,7 @@ def test_weights_are_used_as_they_lie_in_the_file(tmp_path):
 
 def test_encoders_and_their_pixels_are_imported_without_transformers():
     modules = ", ".join(f"lib_faceid.vision.{name}" for name in ("clip", "recognise", "pixels", "uncond"))
-    assert run_python(f"import sys, {modules}; print('transformers' in sys.modules)").strip() == "False"
+    assert run_code(f"import sys, {modules}; print('transformers' in sys.modules)").strip() == "False"
 
 
 MEASURE = """
@@ -102,18 +100,12 @@ needs_proc = pytest.mark.skipif(
 )
 
 
-def run_python(code: str, *arguments: str) -> str:
-    root = Path(lib_faceid.__file__).parents[1]
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
-
-
 def measure(folder: Path, tower: Tower, what: str) -> tuple[float, float]:
     """Peak memory after loading, and after ``what``, in sizes of the file."""
     small = save_tower(folder)
     size = write_sparse(folder / "large.safetensors", hf_layout(tower))
     code = MEASURE.replace("{config}", repr(TINY.config()))
-    out = run_python(code, str(small.path), str(folder / "large.safetensors"), what)
+    out = run_code(code, str(small.path), str(folder / "large.safetensors"), what)
     loaded, done = (int(number) / size for number in out.split())
     return loaded, done
 

@@ -71,6 +71,9 @@ def ldm_unet(seed: int = 0) -> nn.Module:
     return unet
 
 
+UNETS = {"sd15": sd15_unet, "sdxl": sdxl_unet}
+
+
 def inputs(rows: int, base: str = "sd15", size: tuple[int, int] = (8, 8), seed: int = 1) -> dict[str, Any]:
     """Random latent, timestep and text for a diffusers UNet call with ``rows`` rows; SDXL's extra conditions
     included.

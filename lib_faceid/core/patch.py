@@ -1,8 +1,8 @@
 """Changes to objects that are not ours, each with its way back.
 
 A patch is installed and removed as a pair; removing leaves the object as it was found, including the *absence* of an
-attribute. Every installed patch is listed in ``live_patches()`` so that a person, a test or a report can ask what is in
-place.
+attribute. Every installed patch is listed in ``live_patches()``, so that what an accident has left behind can be found
+and taken away later.
 """
 
 from __future__ import annotations
@@ -16,16 +16,34 @@ from typing import Any, TypeVar
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-_live: weakref.WeakSet[Patch] = weakref.WeakSet()
+# Strongly: a patch whose owner was thrown away without removing it is just what has to be found.
+_live: dict[Patch, None] = {}
 
 
 def live_patches() -> list[Patch]:
-    """Every patch that is installed now; empty whenever no picture is being made."""
-    return sorted(_live, key=lambda patch: patch.label)
+    """Every patch that is installed now, in the order of installation; empty whenever no picture is being made."""
+    return list(_live)
+
+
+def sweep() -> list[Exception]:
+    """Remove every patch that is installed, the last first. Returns what went wrong; never raises."""
+    errors: list[Exception] = []
+    for patch in reversed(live_patches()):
+        try:
+            patch.remove()
+        except Exception as error:
+            errors.append(error)
+    return errors
 
 
 class Patch(ABC):
-    """One change with its undo. ``label`` says in words what is patched."""
+    """One change with its undo. ``label`` says in words what is patched.
+
+    ``retries``: undoing it is one step, so where that fails it can be tried again. Other patches undo all they can the
+    first time.
+    """
+
+    retries = False
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -37,15 +55,24 @@ class Patch(ABC):
             raise RuntimeError(f"{self.label} is installed already")
         self._install()
         self.installed = True
-        _live.add(self)
+        _live[self] = None
 
     def remove(self) -> None:
-        """Undo the change; does nothing when it is not in place. The patch counts as removed even if undoing raises."""
+        """Undo the change; does nothing when it is not in place.
+
+        Where undoing raises, the patch counts as removed unless it ``retries``: then it stays installed and listed.
+        """
         if not self.installed:
             return
         self.installed = False
-        _live.discard(self)
-        self._remove()
+        try:
+            self._remove()
+        except BaseException:
+            self.installed = self.retries
+            raise
+        finally:
+            if not self.installed:
+                _live.pop(self, None)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.label} {'installed' if self.installed else 'removed'}>"
@@ -115,6 +142,8 @@ class AttributePatch(Patch):
     because it may wrap ours.
     """
 
+    retries = True
+
     def __init__(self, target: object, name: str, value: object) -> None:
         super().__init__(f"{type(target).__name__}.{name}")
         self.target, self.name, self.value = target, name, value
@@ -143,6 +172,8 @@ class HookPatch(Patch):
     order alone.
     """
 
+    retries = True
+
     def __init__(self, label: str, module: nn.Module, register: Callable[[nn.Module], RemovableHandle]) -> None:
         super().__init__(label)
         self.module = module
@@ -159,9 +190,9 @@ class HookPatch(Patch):
         self._handle = self._register(self.module)
 
     def _remove(self) -> None:
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            handle.remove()
+        if self._handle is not None:
+            self._handle.remove()
+        self._handle = None
 
 
 Installed = TypeVar("Installed", bound="PatchSet")

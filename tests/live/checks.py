@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .client import Drawn, infotext_field
-from .compare import CLEAR, SLIGHT, Failed, are_identical, differences, ensure_clear, ensure_near, show
+from .compare import CLEAR, SLIGHT, Failed, Skipped, are_identical, differences, ensure_clear, ensure_near, show
 from .fixtures import vectors
 from .job import SCRIPT, Job
 from .webui import WebUI
@@ -27,14 +27,15 @@ class Plain:
         self.drawn = webui.draw(job)
         self.noise = 0.0
 
-    def expect(self, drawn: Drawn, what: str) -> None:
-        """Raises Failed unless these are the plain pictures."""
-        if are_identical(drawn.pictures, self.drawn.pictures):
+    def expect(self, drawn: Drawn, what: str, wanted: Drawn | None = None) -> None:
+        """Raises Failed unless these are the plain pictures, or those ``wanted`` instead: the same job done before."""
+        before, name = (self.drawn, "the plain picture") if wanted is None else (wanted, "the same before")
+        if are_identical(drawn.pictures, before.pictures):
             return
-        apart = max(differences(drawn.pictures, self.drawn.pictures))
+        apart = max(differences(drawn.pictures, before.pictures))
         self.noise = max(self.noise, self._measure_noise())
         if apart > 2 * self.noise:
-            raise Failed(f"{what}: {apart:.2f} from the plain picture; expected at most {2 * self.noise:.2f}")
+            raise Failed(f"{what}: {apart:.2f} from {name}; expected at most {2 * self.noise:.2f}")
 
     def _measure_noise(self) -> float:
         """The job again after another one and after itself: what came before may leave the WebUI's own random numbers
@@ -101,6 +102,41 @@ def check_row(
         numbers.append(_ensure_sides(webui, plain, drawn, unit, negative))
     plain.expect_again()
     return "; ".join([*numbers, *([f"two plain runs {plain.noise:.2f}"] if plain.noise else [])])
+
+
+def check_beside(
+    webui: WebUI, job: Job, beside: Job, *twins: Twin, unit: dict[str, Any] | None = None, silent: str = ""
+) -> str:
+    """``beside`` is the job with something else at work, such as another extension. Raises Failed unless both effects
+    are there, the rows are right, and switching either off gives the other alone.
+
+    ``silent``: why the other may have no effect even without FaceID; the case is skipped then. What it leaves behind by
+    itself is none of FaceID's doing: the plain picture to come back to is one that was drawn after it.
+    """
+    unit = unit or webui.unit()
+    before, other = webui.draw(job), webui.draw(beside)
+    bare = Plain(webui, job)
+    face = webui.draw(job, unit)
+    told = [bare.effect_of(face, "the face alone")[0], _ensure_heard(bare, other, silent)]
+    told.append(check_row(webui, beside, *twins, unit=unit))
+    together = differences(webui.draw(beside, unit).pictures, face.pictures)
+    told.append(ensure_clear(together, "the other beside the face", bare.noise))
+    bare.expect(webui.draw(job, unit), "the face alone afterwards", face)
+    bare.expect_again()
+    left = max(differences(before.pictures, bare.drawn.pictures))
+    if left > max(bare.noise, SLIGHT):
+        told.append(f"by itself the other leaves the plain picture {left:.2f} away")
+    return "; ".join(told)
+
+
+def _ensure_heard(bare: Plain, other: Drawn, silent: str) -> str:
+    """Raises Failed, or Skipped with the reason ``silent``, where the other has no effect without FaceID either."""
+    try:
+        return bare.effect_of(other, "the other alone")[0]
+    except Failed as error:
+        if silent:
+            raise Skipped(f"{error}; {silent}") from error
+        raise
 
 
 def _compare(webui: WebUI, plain: Plain, drawn: Drawn, twin: Twin, face: tuple[dict[str, Any], float]) -> str:

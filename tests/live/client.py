@@ -142,6 +142,11 @@ class Settings:
         """Whether this WebUI has such a setting."""
         return name in self._start
 
+    def assume(self, **values: Any) -> None:
+        """Values at the start of settings that the WebUI has but does not list: they were never saved."""
+        self._start = values | self._start
+        self._wanted = values | self._wanted
+
     def hold(self, **values: Any) -> None:
         """Change settings until ``restore``."""
         self._wanted.update(values)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import errors, lifecycle, people, rows, timing
+from . import company, endurance, errors, faults, inpaint, lifecycle, people, rows, timing
 from .case import Case, select
 from .client import Client, Unreachable
 from .fixtures import remove_fixtures, write_fixtures
@@ -16,9 +16,12 @@ from .runner import run_cases
 from .webui import WRITE_FIXTURES, Setup, WebUI, restoring
 
 USUAL = "http://127.0.0.1:7860"
-SECTIONS = (rows.SECTION, people.SECTION, timing.SECTION, errors.SECTION, lifecycle.SECTION)
+SECTIONS = tuple(
+    module.SECTION for module in (rows, people, timing, inpaint, errors, lifecycle, company, faults, endurance)
+)
 ROLES = {
     "other": "another checkpoint of the same base (hires fix, refiner, switching)",
+    "twin": "another checkpoint with the same configuration file as the loaded one (switching)",
     "sdxl": "an SDXL checkpoint (an SD1.5 one where SDXL is loaded)",
     "sd2": "a checkpoint of SD2",
     "inpaint": "an inpainting checkpoint with 9 input channels",
@@ -62,8 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--fixtures",
         metavar="MODELS",
         type=Path,
-        help="write random adapters, a saved person, a face pack and a CLIP tower into a WebUI's models folder (names "
-        "begin with faceid-live; nothing is overwritten). True sizes take 2 GB",
+        help="write random adapters, saved people, a face pack, a CLIP tower and LoRAs into a WebUI's models folder "
+        "(names begin with faceid-live; nothing is overwritten). True sizes take 2.5 GB",
     )
     parser.add_argument("--list", action="store_true", help="with --live: name the cases, and do nothing")
     parser.add_argument(
@@ -80,6 +83,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=4, help="sampling steps, at least 4 (4)")
     for role, words in ROLES.items():
         parser.add_argument(f"--checkpoint-{role}", metavar="NAME", default="", help=words)
+    parser.add_argument("--jobs", type=int, default=300, help="how many jobs in a row are many (300)")
+    parser.add_argument(
+        "--bare",
+        metavar="ADDRESS",
+        default="",
+        help="of a WebUI that never had the extension, with the same checkpoint: its plain pictures must be the same",
+    )
+    parser.add_argument(
+        "--controlnet-model",
+        metavar="NAME",
+        default="",
+        help="a ControlNet model for the loaded checkpoint, as ControlNet lists it (the first whose name fits)",
+    )
     return parser
 
 
@@ -99,7 +115,8 @@ def _run(options: argparse.Namespace, cases: Sequence[Case], say: Say) -> int:
         say("--size is a multiple of 64, and --steps at least 4.")
         return 1
     named = {role: getattr(options, f"checkpoint_{role}") for role in ROLES}
-    setup = Setup(options.size, options.steps, {role: name for role, name in named.items() if name})
+    checkpoints = {role: name for role, name in named.items() if name}
+    setup = Setup(options.size, options.steps, checkpoints, options.controlnet_model, options.bare, options.jobs)
     webui = WebUI(Client(options.live), setup)
     with restoring(webui):
         problem = "no case has this name" if not cases else describe_problem(webui)

@@ -1,4 +1,4 @@
-"""A job as the WebUI takes it: the fields of the request, the settings it overrides, the script it goes through."""
+"""A job as the WebUI takes it: the fields of the request, the settings it overrides, the scripts beside FaceID."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ SCRIPT = "FaceID"
 
 @dataclass(frozen=True)
 class Job:
-    """``mode``: "txt2img" or "img2img"."""
+    """``mode``: "txt2img" or "img2img". ``scripts``: always-on scripts of other extensions, and their arguments."""
 
     fields: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     mode: str = "txt2img"
+    scripts: Mapping[str, tuple[Any, ...]] = field(default_factory=dict[str, tuple[Any, ...]])
 
     def but(self, mode: str = "", **fields: Any) -> Job:
         """The same job with other fields."""
@@ -36,9 +37,18 @@ class Job:
         """The same job through a script of the WebUI."""
         return self.but(script_name=script, script_args=list(args))
 
+    def beside(self, script: str, *args: Any) -> Job:
+        """The same job with an always-on script at work; what it has been given already comes first."""
+        return replace(self, scripts={**self.scripts, script: (*self.scripts.get(script, ()), *args)})
+
+    def saying(self, words: str) -> Job:
+        """The same job with more words at the end of its prompt."""
+        return self.but(prompt=f"{self.fields['prompt']} {words}")
+
     def body(self, units: tuple[Any, ...]) -> dict[str, Any]:
         """The request. Without units FaceID is not named at all."""
-        scripts = {SCRIPT: {"args": list(units)}} if units else {}
+        asked = {**self.scripts, **({SCRIPT: units} if units else {})}
+        scripts = {name: {"args": list(args)} for name, args in asked.items()}
         restored = {"override_settings": dict(self.settings), "override_settings_restore_afterwards": True}
         return {**self.fields, **restored, "alwayson_scripts": scripts}
 

@@ -3,24 +3,20 @@ then."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .case import Section, checkpoint, script
 from .checks import NOTE, Plain, check_row, ensure_told
 from .client import Drawn, Picture, infotext_field
 from .compare import ROUNDING, Failed, Skipped, difference, differences, ensure_same, show
+from .during import MANY_STEPS, while_running
 from .fixtures import vectors
 from .job import SCRIPT, Job
 from .webui import WebUI
 
 SECTION = Section("lifecycle")
 _XYZ = "x/y/z plot"
-_MANY_STEPS = 150  # the most the WebUIs' own slider offers
-_LOOK_AGAIN = 0.05  # seconds
-_GIVE_UP = 600.0  # seconds until a job must have begun
 
 
 @SECTION.case("the same job again")
@@ -154,25 +150,25 @@ def remark(webui: WebUI) -> str:
 
 @SECTION.case("interrupt")
 def interrupt(webui: WebUI) -> str:
-    return _ended_early(webui, webui.job(steps=_MANY_STEPS, n_iter=2), "interrupt")
+    return _ended_early(webui, webui.job(steps=MANY_STEPS, n_iter=2), "interrupt")
 
 
 @SECTION.case("skip")
 def skip(webui: WebUI) -> str:
-    return _ended_early(webui, webui.job(steps=_MANY_STEPS), "skip")
+    return _ended_early(webui, webui.job(steps=MANY_STEPS), "skip")
 
 
 @SECTION.case("interrupt with a LoRA in hires fix")
 def interrupt_hires(webui: WebUI) -> str:
     job = webui.job(
-        steps=_MANY_STEPS, enable_hr=True, hr_scale=2, hr_upscaler="Latent", denoising_strength=0.9, batch_size=1
+        steps=MANY_STEPS, enable_hr=True, hr_scale=2, hr_upscaler="Latent", denoising_strength=0.9, batch_size=1
     )
     return _ended_early(webui, job, "interrupt", lora=1.0)
 
 
 @SECTION.case("interrupt in the second pass of hires fix")
 def interrupt_second_pass(webui: WebUI) -> str:
-    job = webui.job(batch_size=1).hires().but(hr_second_pass_steps=_MANY_STEPS, denoising_strength=0.9)
+    job = webui.job(batch_size=1).hires().but(hr_second_pass_steps=MANY_STEPS, denoising_strength=0.9)
     return _ended_early(webui, job, "interrupt", part=1, lora=1.0)
 
 
@@ -180,42 +176,13 @@ def _ended_early(webui: WebUI, long: Job, how: str, part: int = 0, **fields: Any
     """Start a long job, end it from outside, and look whether anything stayed."""
     plain = Plain(webui, webui.job())
     face = webui.draw(plain.job, webui.unit())
-    steps = _while_running(webui, long, webui.unit(**fields), lambda: webui.client.post(f"/sdapi/v1/{how}", {}), part)
+    end = partial(webui.client.post, f"/sdapi/v1/{how}", {})
+    _, steps = while_running(webui, long, [webui.unit(**fields)], end, part)
     plain.expect_again()
     after = webui.draw(plain.job, webui.unit())
     told = ensure_same(face.pictures, after.pictures, "with the face before and after")
     plain.expect_again()
-    return f"ended after step {steps} of {_MANY_STEPS}; {told}"
-
-
-def _while_running(webui: WebUI, job: Job, unit: dict[str, Any], act: Callable[[], object], part: int) -> int:
-    """Do something in the middle of a part of a job, and wait for its end. Returns the step it was seen at."""
-    came: list[Any] = []
-
-    def run() -> None:
-        try:
-            came.append(webui.draw(job, unit))
-        except Exception as error:  # told by the case's own thread
-            came.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    step = _wait_for_step(webui, thread, part)
-    act()
-    thread.join()
-    if not isinstance(came[0], Drawn):
-        raise Failed(f"the job that was ended failed: {came[0]}")
-    return step
-
-
-def _wait_for_step(webui: WebUI, thread: threading.Thread, part: int) -> int:
-    until = time.monotonic() + _GIVE_UP
-    while thread.is_alive() and time.monotonic() < until:
-        state = webui.client.get("/sdapi/v1/progress?skip_current_image=true")["state"]
-        if state["sampling_step"] >= 1 and state["job_count"] > 0 and state["job_no"] >= part:
-            return int(state["sampling_step"])
-        time.sleep(_LOOK_AGAIN)
-    raise Failed("the job was over before it could be ended; try again with a larger --size")
+    return f"ended after step {steps} of {MANY_STEPS}; {told}"
 
 
 @SECTION.case("another checkpoint and back", checkpoint("other"), optional=True)

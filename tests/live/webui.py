@@ -24,11 +24,16 @@ WRITE_FIXTURES = (
 
 @dataclass(frozen=True)
 class Setup:
-    """How large jobs are, and the checkpoints named for roles (inpaint, ip2p, sdxl, sd2, other)."""
+    """How large jobs are, the checkpoints named for roles (inpaint, ip2p, sdxl, sd2, other), a ControlNet model, the
+    address of a WebUI of the same kind that never had the extension, and how many jobs are many.
+    """
 
     size: int = 128
     steps: int = 4
     checkpoints: Mapping[str, str] = field(default_factory=dict[str, str])
+    controlnet: str = ""
+    bare: str = ""
+    jobs: int = 300
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class WebUI:
 
     def __init__(self, client: Client, setup: Setup) -> None:
         self.client, self.setup = client, setup
+        self.bare = Client(setup.bare) if setup.bare else None
         self.settings = Settings(client)
         flags = client.get("/sdapi/v1/cmd-flags")
         self.host = "forge" if any("forge" in name for name in flags) else "a1111"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, cast
 
-from ...core.patch import do_all, live_patches
+from ...core import patch
 from ...engine import infotext
 from ...engine.fields import PhotoData
 from ...engine.people import People
@@ -117,11 +117,12 @@ class Jobs:
 
 
 def sweep() -> None:
-    """Take away whatever an accident has left; normally there is nothing."""
-    left = live_patches()
+    """Take away whatever an accident has left; normally there is nothing. Never raises: the job may be a plain one."""
+    left = patch.live_patches()
     if left:
         logger.warning("FaceID: the last job left %d changes behind; they are taken away now.", len(left))
-        do_all(patch.remove for patch in reversed(left))
+    for error in patch.sweep():
+        logger.error("FaceID: a change the last job left cannot be taken away; start the WebUI again", exc_info=error)
 
 
 def _job_of(p: Any) -> Job | None:

@@ -1,0 +1,1 @@
+"""The verb ``generate``, from its words to the picture on disk."""

@@ -1,0 +1,1 @@
+"""The UNet with taps on it, and after they are gone."""
