@@ -13,7 +13,7 @@ from .checks import Plain, ensure_told
 from .client import Drawn
 from .compare import Failed, ensure_clear
 from .job import Job
-from .photos import spot
+from .photos import landscape, spot
 from .webui import WebUI
 
 SECTION = Section("inpaint")
@@ -21,8 +21,6 @@ SOFT = "soft inpainting"
 # Mask blend power and scale, detail preservation, composite mask influence, difference threshold and contrast: what the
 # script shows at first (extensions-builtin/soft-inpainting, default settings).
 _SOFT_ARGS = (True, 1, 0.5, 4, 0, 0.5, 2)
-# Soft inpainting blurs what it found to have changed, in cells of 8 pixels and then in pixels.
-_SOFT_REACH = 24
 Where = NDArray[np.bool_]
 
 
@@ -39,10 +37,21 @@ def grown(mask: Where, reach: int) -> Where:
     return np.logical_or.reduce([rows[:, across : across + mask.shape[1]] for across in steps])
 
 
-def check_inpaint(webui: WebUI, job: Job, reach: int) -> str:
-    """``reach``: how far beyond the mask the WebUI itself may change a pixel. Raises Failed."""
+def measure_reach(drawn: Drawn, side: int) -> int:
+    """How far beyond the mask pictures differ from the one that was redrawn."""
+    mask = spot(side)[:, :, 0] > 0
+    changed = np.logical_or.reduce([(picture != landscape(side)).any(axis=2) for picture in drawn.pictures])
+    return next(reach for reach in range(side) if not changed[~grown(mask, reach)].any())
+
+
+def check_inpaint(webui: WebUI, job: Job, reach: int | None) -> str:
+    """``reach``: how far beyond the mask the WebUI itself may change a pixel; None: as far as without FaceID.
+
+    Raises Failed.
+    """
     unit = webui.unit()
     mask = spot(job.fields["width"])[:, :, 0] > 0
+    reach = measure_reach(webui.draw(job), job.fields["width"]) if reach is None else reach
     touched = grown(mask, reach)
     if touched.all():
         raise Failed(
@@ -58,7 +67,7 @@ def check_inpaint(webui: WebUI, job: Job, reach: int) -> str:
     if outside:
         raise Failed(f"outside the mask a pixel changes by {outside}; expected the same bits")
     plain.expect_again()
-    return f"{told}; outside ({(~touched).mean():.0%} of the picture): same bits"
+    return f"{told}; beyond {reach} px ({(~touched).mean():.0%} of the picture): same bits"
 
 
 def _apart(one: Drawn, other: Drawn) -> Iterator[NDArray[np.int64]]:
@@ -73,7 +82,7 @@ def _case(name: str, *needs: Any, only_masked: bool = False, blur: int = 4, soft
         job = webui.job(width=side, height=side).inpaint(only_masked=only_masked).but(mask_blur=blur, **fields)
         if soft:
             job = job.beside(SOFT, *_SOFT_ARGS)
-        return check_inpaint(webui, job, reach_of(blur) + (_SOFT_REACH if soft else 0))
+        return check_inpaint(webui, job, None if soft else reach_of(blur))
 
     SECTION.add(name, run, *needs, optional=bool(needs))
 

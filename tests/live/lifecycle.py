@@ -229,22 +229,6 @@ def reload(webui: WebUI) -> str:
     return told
 
 
-@SECTION.case("all attention optimisations", optional=True, hosts="a1111")
-def optimisations(webui: WebUI) -> str:
-    """Each replaces the forward of all attention modules while the WebUI runs; the face shows with each."""
-    name = "cross_attention_optimization"
-    usual = Plain(webui, webui.job())
-    told: list[str] = []
-    try:
-        for choice in ("None", "sdp-no-mem", "sub-quadratic", "V1", "InvokeAI", "Doggettx"):
-            webui.settings.hold(**{name: choice})
-            told.append(f"{choice}: {check_row(webui, webui.job())}")
-    finally:
-        webui.settings.restore()
-    usual.expect_again()
-    return "; ".join(told)
-
-
 def _find_all(drawn: Drawn, wanted: list[Picture]) -> str:
     """Raises Failed unless each wanted picture is among the images that came back."""
     apart: list[float] = []

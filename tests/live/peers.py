@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ class Peer:
 # ControlNet.
 
 
+@cache
 def picture() -> str:
     """A landscape with a white square, which neither prompt nor face asks for."""
     return encode_picture(landscape(_REFERENCE) | spot(_REFERENCE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from functools import cache
 
 import numpy as np
 
@@ -81,6 +82,7 @@ def bomb(side: int = 20000) -> str:
     return encode_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
 
 
+@cache
 def _photo(person: Person) -> str:
     return encode_picture(draw_photo(person, GARDEN))
 

@@ -7,12 +7,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from lib_faceid.demo.faces import GARDEN, ROBIN, draw_photo
-
-from .client import Client, Drawn, Refused, Settings, encode_picture
+from .client import Client, Drawn, Refused, Settings
 from .compare import Failed
 from .fixtures import BASES, PACK, SUFFIXES, adapter_name, person_name, vectors
 from .job import SCRIPT, Job
+from .photos import robin
 
 _REFUSED = 422
 _PROBE = {"steps": 1, "batch_size": 1, "width": 64, "height": 64}
@@ -186,7 +185,7 @@ class WebUI:
     def _try_adapter(self, kind: str, base: str, narrow: bool) -> str:
         """Empty when a picture comes, otherwise the refusal."""
         unit: dict[str, Any] = {"adapter": adapter_name(kind, base, narrow=narrow), "start": 0.0, "lora": 0.0}
-        photo = {"images": [encode_picture(draw_photo(ROBIN, GARDEN))], "pack": PACK}
+        photo = {"images": [robin()], "pack": PACK}
         # img2img: A1111 cannot draw without a picture with an instruct-pix2pix checkpoint.
         job = self.job(**_PROBE).img2img()
         try:

@@ -16,21 +16,23 @@ from ..live.stand_in import Answer, StandIn
 
 LORA_STEPS = {lora_name("style", "sd15", narrow=False): 8, lora_name("companion", "sd15", narrow=False): 9}
 _FACE = 20  # grey levels at weight 1
-_CONTROLS = {"reference_only": 4, "reference_adain+attn": 5, "control_canny_sd15 [1234]": 6, "t2iadapter_sd15 [5678]": 7}
+_MODELS = {"control_canny_sd15 [1234]": 6, "t2iadapter_sd15 [5678]": 7}
+_MODULES = {"reference_only": 4, "reference_adain+attn": 5}
 _CHOICES = ["Automatic", "sdp - scaled dot product", "None"]
 _USUAL = {"cross_attention_optimization": "Automatic", "token_merging_ratio": 0.0}
 
 
 class Company(StandIn):
     """More ``faults``: "company is deaf", "company stays", "others lost", "tired face", "rows mixed", "merging silent",
-    "control silent", "added twice", "added silently", "theirs differ", "lora lost".
+    "control silent", "added twice", "added silently", "theirs differ", "lora lost", "tired plain", "lazy alone",
+    "told wrongly".
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.scripts += ["tiled diffusion", "controlnet", "neutral prompt", "soft inpainting", "hypertile"]
         self.settings |= _USUAL
-        self.models = [*_CONTROLS, f"{controlnet_name(narrow=False).partition('.')[0]} [9abc]"][2:]
+        self.models = [*_MODELS, f"{controlnet_name(narrow=False).partition('.')[0]} [9abc]"]
         self.loras = [*LORA_STEPS]
         self._body: Mapping[str, Any] = {}
         self._tired = False
@@ -48,7 +50,7 @@ class Company(StandIn):
         self._body = body
         answer = super()._draw(body, settings)
         if self._acting() and self._has_company(settings):
-            self._tired = "tired face" in self.faults
+            self._tired = True
             self._left += "company stays" in self.faults
         return answer
 
@@ -56,18 +58,20 @@ class Company(StandIn):
         told = super()._fields(acting, problem)
         if not self._is_guarded() or "added silently" in self.faults:
             return told
-        name = lora_name("companion", "sd15", narrow=False)
+        name = lora_name("style" if "told wrongly" in self.faults else "companion", "sd15", narrow=False)
         return f'{told}, {SCRIPT} note: "It is in the prompt already as {name}, strength 1; it is not added twice."'
 
     def _picture(self, body: Mapping[str, Any], settings: Mapping[str, Any], place: int, weight: float) -> Picture:
-        bare = body | {"prompt": re.sub(r" <lora:[^>]*>", "", body["prompt"])}
+        bare = {**body, "prompt": re.sub(r" <lora:[^>]*>", "", body["prompt"])}
         others = sum(self._others(settings)) if not (weight and "others lost" in self.faults) else 0
         face = _FACE * weight + self._own_lora()
         if self._has_company(settings):
             face *= "company is deaf" not in self.faults
             face *= 0.5 if "rows mixed" in self.faults and body["batch_size"] == 1 else 1
-        elif self._tired:
-            face *= 0.8
+        else:
+            face *= "lazy alone" not in self.faults
+            face *= 0.8 if self._tired and "tired face" in self.faults else 1
+            others += self._tired and not weight and "tired plain" in self.faults
         noise = super()._picture(bare, settings, place, 0) // 4  # 15 to 45: nothing is cut off above
         return (noise + round(face + others)).astype(np.uint8)
 
@@ -104,7 +108,7 @@ class Company(StandIn):
             return 0
         if "ipadapter_input" in unit:
             return (17 if "theirs differ" in self.faults else _FACE) * unit["weight"]
-        known = _CONTROLS.get(unit["module"]) or _CONTROLS.get(unit["model"])
+        known = _MODULES.get(unit["module"]) or _MODELS.get(unit["model"])
         if known is None:
             raise Failed(f"ControlNet knows no {unit}")
         return known

@@ -6,6 +6,7 @@ import pytest
 
 from ..live import peers
 from ..live.case import Case
+from ..live.client import Client
 from ..live.company import SECTION
 from ..live.compare import Failed, Skipped
 from ..live.job import Job
@@ -26,6 +27,12 @@ NO_TWIN = {name for name in CASES if name.startswith("ControlNet reference_")}
 @pytest.fixture
 def stand_in() -> Company:
     return Company()
+
+
+@pytest.fixture
+def webui(address: str) -> WebUI:
+    """Small pictures: there are many."""
+    return WebUI(Client(address), Setup(size=16))
 
 
 def failure(stand_in: Company, webui: WebUI, name: str, mistake: str) -> str:
@@ -82,9 +89,16 @@ def test_rows_that_are_mixed_in_company_are_found(stand_in: Company, webui: WebU
     [
         (COMPANION, "added twice", "by the prompt and by the adapter: with the face 9.00"),
         (COMPANION, "added silently", "has the remark None; expected one with"),
+        (
+            COMPANION,
+            "told wrongly",
+            "expected one with 'in the prompt already as faceid-live-companion_sd15, strength 1",
+        ),
         ("ControlNet's own FaceID", "theirs differ", "theirs and ours: with the face 3.00"),
         ("ControlNet's own FaceID, and a LoRA in the prompt", "theirs differ", "theirs and ours: with the face 3.00"),
         ("ControlNet and a LoRA", "lora lost", "a LoRA in the prompt among them changes a picture by 0.00 only"),
+        ("T2I adapter", "lazy alone", "the face alone changes a picture by 0.00 only"),
+        ("T2I adapter", "tired plain", "the plain picture afterwards: 1.00 from the plain picture"),
         ("T2I adapter", "control silent", "the other alone changes a picture by 0.00 only"),
         (OPTIMISATIONS, "company is deaf", "sdp - scaled dot product: with the face 20.00, plain 0.00"),
     ],
@@ -107,7 +121,7 @@ def test_token_merging_that_controlnet_silenced_is_skipped(stand_in: Company, we
 def test_without_its_extension_a_case_is_skipped(stand_in: Company, webui: WebUI, name: str) -> None:
     stand_in.scripts[:], stand_in.loras[:], stand_in.models[:] = ["faceid"], [], []
     stand_in.settings.pop("token_merging_ratio")
-    bare = WebUI(webui.client, Setup(size=64))
+    bare = WebUI(webui.client, Setup(size=16))
     result = run_case(bare, CASES[name])
     assert (result.outcome, result.is_bad) == ("skipped", False)
     assert "lists no" in result.detail or "has no" in result.detail
@@ -117,7 +131,7 @@ def test_all_at_once_needs_two_others(stand_in: Company, webui: WebUI) -> None:
     stand_in.loras[:], stand_in.models[:] = [], []
     stand_in.scripts.remove("neutral prompt")
     with pytest.raises(Skipped, match="fewer than two"):
-        CASES[BATCH_OF_ONE].run(WebUI(webui.client, Setup(size=64)))
+        CASES[BATCH_OF_ONE].run(WebUI(webui.client, Setup(size=16)))
 
 
 def named(webui: WebUI, model: str) -> WebUI:
@@ -153,6 +167,8 @@ def test_settings_that_were_never_saved_come_back(stand_in: Company, webui: WebU
     assert stand_in.settings["hypertile_swap_size_unet"] == 3
     webui.settings.assume(batch_cond_uncond=False)
     webui.draw(webui.job().under(batch_cond_uncond=False))
+    assert stand_in.settings["batch_cond_uncond"] is True  # what the WebUI lists counts more
+    webui.settings.restore()
     assert stand_in.settings["batch_cond_uncond"] is True
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from ..live import endurance, inpaint
 from ..live.case import Case
-from ..live.client import Client
+from ..live.client import Client, Drawn
 from ..live.compare import Failed
 from ..live.faults import SECTION
 from ..live.inside import ensure_untouched, inside, planted
+from ..live.photos import landscape
 from ..live.stand_in import Answer, StandIn, serving
 from ..live.webui import Setup, WebUI
 
@@ -170,3 +171,11 @@ def test_a_face_outside_the_mask_is_red(webui: WebUI) -> None:
 def test_a_mask_that_leaves_nothing_outside_proves_nothing(webui: WebUI) -> None:
     with pytest.raises(Failed, match="40 pixels larger leaves nothing outside"):
         inpaint.check_inpaint(webui, webui.job().inpaint(only_masked=False), 40)
+
+
+def test_how_far_a_picture_was_redrawn() -> None:
+    picture = landscape(64)
+    picture[16:48, 16:48] = 0  # the mask
+    assert inpaint.measure_reach(Drawn((picture,), (picture,), ("",)), 64) == 0
+    picture[30, 53] = 0  # six pixels to the right of it
+    assert inpaint.measure_reach(Drawn((picture,), (picture,), ("",)), 64) == 6
