@@ -38,6 +38,7 @@ VERBS: Mapping[str, Verb] = {
     "demo": Verb("lib_faceid.demo", "show the whole path on small models it builds itself"),
     "embed": Verb("lib_faceid.embed", "find the face in photos and save the person for an adapter"),
     "generate": Verb("lib_faceid.generate", "draw pictures of one person with a checkpoint, without a WebUI"),
+    "identities": Verb("lib_faceid.identities_verb", "save people from photos, and list, rename, export, delete them"),
     "inspect": Verb("lib_faceid.inspect_files", "say what weight files are and whether they can be used"),
     "score": Verb("lib_faceid.score", "say how alike two faces are"),
 }

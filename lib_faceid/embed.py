@@ -5,23 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .engine.extract import ModelFolder, extract, find_faces
+from .engine.extract import Extracted, ModelFolder, extract
+from .engine.faces import find_faces
 from .engine.features import RawFeatures
 from .engine.prepare import make_identity
-from .face.select import largest
+from .errors import BadRequest
+from .face.choice import FaceChoice
 from .face.similarity import cosine_matrix
-from .face.types import Face
+from .face_argument import FACE_WORDS, read_faces
+from .face_crops import write_crops
 from .library.photos import read_photo
-from .weights.adapter import load_adapter
+from .weights.adapter import Adapter, load_adapter
 from .weights.variants import VARIANTS
 
-EXAMPLE = """example:
+EXAMPLE = """examples:
   python -m lib_faceid embed anna1.jpg anna2.jpg --adapter ip-adapter-faceid_sd15.bin --out anna.safetensors
+  python -m lib_faceid embed party.jpg --crops faces
+  python -m lib_faceid embed party.jpg anna2.jpg --face 3 --face largest --weights 1,0.5
 """
 
 
@@ -29,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos of one person; the largest face counts")
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos of one person")
+    parser.add_argument(
+        "--face", action="append", default=[], help=f"which face: {FACE_WORDS}; once for all photos, or once for each"
+    )
+    parser.add_argument("--weights", help="how much each photo counts, such as 1,0.5,2 (default: all the same)")
+    parser.add_argument("--crops", metavar="FOLDER", help="write every face that is found there, aligned and numbered")
     parser.add_argument("--adapter", help="adapter file to make the person for; needed for --out")
     parser.add_argument("--variant", choices=sorted(VARIANTS), help="for a renamed adapter file")
     parser.add_argument("--out", help="where to save the person, a new .safetensors file")
@@ -46,20 +58,21 @@ def add_model_arguments(parser: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Find the faces, say how alike they are, and save the person if asked."""
+    """Find the faces, say how they were found and how alike they are, and save the person if asked."""
     if args.out and not args.adapter:
         sys.stderr.write("--out needs --adapter: a person is made for the base of one adapter.\n")
         return 2
+    choices, weights = read_faces(args.face, len(args.photos)), _read_weights(args.weights, len(args.photos))
     models = ModelFolder.default(args.face_pack, args.clip_encoder)
     adapter = load_adapter(args.adapter, variant=args.variant) if args.adapter else None
-    if adapter is None:
-        found = find_faces([read_photo(path) for path in args.photos], models.pack("faceid"))
-        faces, raw = [largest(item) for item in found], RawFeatures()
-    else:
-        extracted = extract(adapter, args.photos, models)
-        faces, raw = list(extracted.faces), extracted.raw
-    report = _describe(args.photos, faces)
+    extracted = _extract(adapter, args.photos, choices, models)
+    report = _describe(args.photos, extracted)
+    if weights is not None:
+        report["weights"] = weights
+    if args.crops:
+        report["crops"] = [str(path) for path in write_crops(Path(args.crops), args.photos, extracted.found)]
     if adapter is not None:
+        raw = replace(extracted.raw, weights=weights)
         person = make_identity(adapter, **vars(raw), structure=args.structure, combine=args.combine)
         report["adapter"], report["tokens"] = adapter.title, len(person.tokens)
         if args.out:
@@ -68,38 +81,67 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _describe(files: list[str], faces: list[Face]) -> dict[str, Any]:
-    if not faces:
+def _read_weights(text: str | None, photos: int) -> list[float] | None:
+    """Raises BadRequest unless there is one number for each photo."""
+    if text is None:
+        return None
+    try:
+        weights = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise BadRequest(f"--weights are numbers with commas between them, such as 1,0.5; found {text!r}.") from None
+    if len(weights) != photos:
+        raise BadRequest(f"There are {photos} photos and {len(weights)} weights; give one for each photo.")
+    return weights
+
+
+def _extract(
+    adapter: Adapter | None, photos: Sequence[str], choices: Sequence[FaceChoice], models: ModelFolder
+) -> Extracted:
+    if adapter is not None:
+        return extract(adapter, photos, models, choices=choices)
+    named = [read_photo(path) for path in photos]
+    return Extracted(raw=RawFeatures(), **vars(find_faces(named, models.pack("faceid"), choices)))
+
+
+def _describe(files: list[str], extracted: Extracted) -> dict[str, Any]:
+    if not extracted.chosen:
         return {"photos": [{"file": file} for file in files]}
-    vectors = np.stack([face.vector for face in faces])
-    photos = [
-        {"file": file, "box": face.box.round(1).tolist(), "score": round(face.score, 3)}
-        for file, face in zip(files, faces, strict=True)
-    ]
+    vectors = np.stack([face.vector for face in extracted.chosen])
     return {
-        "photos": photos,
+        "photos": [_describe_photo(file, extracted, i) for i, file in enumerate(files)],
         "similarity": cosine_matrix(vectors, vectors).round(3).tolist(),
         "vectors": vectors.tolist(),
     }
 
 
+def _describe_photo(file: str, extracted: Extracted, i: int) -> dict[str, Any]:
+    found, face = extracted.found[i], extracted.chosen[i]
+    return {
+        "file": file,
+        "box": face.box.round(1).tolist(),
+        "points": face.points.round(1).tolist(),
+        "score": round(face.score, 3),
+        "number": face.index,
+        "faces": len(found.faces),
+        "how": found.used.words,
+        "likeness": None if extracted.likeness is None else round(float(extracted.likeness[i]), 3),
+        "notes": [note.words for note in extracted.notes if note.photo == i + 1],
+    }
+
+
 def _in_words(report: dict[str, Any]) -> str:
-    lines = [_photo_in_words(report, i) for i in range(len(report["photos"]))]
+    lines = [line for photo in report["photos"] for line in _photo_in_words(photo)]
     if "adapter" in report:
         lines.append(f"{report['tokens']} tokens of {report['adapter']}")
     if "saved" in report:
         lines.append(f"saved as {report['saved']}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *report.get("crops", [])])
 
 
-def _photo_in_words(report: dict[str, Any], i: int) -> str:
-    photo = report["photos"][i]
+def _photo_in_words(photo: dict[str, Any]) -> list[str]:
     if "box" not in photo:
-        return f"{photo['file']}: the whole picture"
+        return [f"{photo['file']}: the whole picture"]
     x0, y0, x1, y1 = photo["box"]
-    return f"{photo['file']}: face of {x1 - x0:.0f}x{y1 - y0:.0f} px{_likeness(report['similarity'][i], i)}"
-
-
-def _likeness(row: list[float], own: int) -> str:
-    others = [value for i, value in enumerate(row) if i != own]
-    return f", likeness to the others {sum(others) / len(others):.2f}" if others else ""
+    likeness = "" if photo["likeness"] is None else f", likeness to the others {photo['likeness']:.2f}"
+    first = f"{photo['file']}: face of {x1 - x0:.0f}x{y1 - y0:.0f} px, found {photo['how']}{likeness}"
+    return [first, *(f"{photo['file']} {words}" for words in photo["notes"])]

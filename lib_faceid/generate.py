@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .core.unet_map import BASE_TITLES
+from .core.unet_map import BASE_TITLES, Base
 from .embed import add_model_arguments
 from .engine.acts import Together
 from .engine.prepare import make_identity
@@ -98,8 +98,8 @@ def run(args: argparse.Namespace) -> int:
     """Draw and save. Everything that can be wrong in the arguments is found before the checkpoint is loaded."""
     drawing = _read_drawing(args)
     check_place(args.out.expanduser(), drawing.batch, drawing.size or _LARGEST)
-    person = _read_person(args)
     checkpoint = open_checkpoint(args.checkpoint)
+    person = _read_person(args, checkpoint.base)
     checkpoint.ensure_task(drawing.task)
     ensure_base(person.identity, checkpoint)
     with _hearing() as heard:
@@ -138,9 +138,9 @@ def _read_drawing(args: argparse.Namespace) -> Drawing:
     )
 
 
-def _read_person(args: argparse.Namespace) -> Person:
+def _read_person(args: argparse.Namespace, base: Base) -> Person:
     adapter = None if args.adapter is None else load_adapter(args.adapter.expanduser(), variant=args.variant)
-    identity = _read_identity(args, adapter)
+    identity = _read_identity(args, adapter, base)
     if args.structure is not None:
         identity = identity.with_structure(args.structure)
     likeness = Together(identity, args.weight, (args.start, args.end), lora=args.lora, adapter=adapter)
@@ -151,9 +151,9 @@ def _read_person(args: argparse.Namespace) -> Person:
     return Person(identity, likeness)
 
 
-def _read_identity(args: argparse.Namespace, adapter: Adapter | None) -> Identity:
+def _read_identity(args: argparse.Namespace, adapter: Adapter | None, base: Base) -> Identity:
     if args.identity is not None:
-        return load_identity(args.identity.expanduser())
+        return load_identity(args.identity.expanduser(), base)
     if adapter is None:
         raise FaceIDError("A face becomes an identity through an adapter; name its file with --adapter.")
     if args.face is not None:

@@ -17,6 +17,7 @@ from lib_faceid.demo.face_pack import (
     draw_marker,
     marker_colour,
     recogniser,
+    tint_quarter,
 )
 from lib_faceid.demo.onnx_graph import Graph, save
 
@@ -35,6 +36,7 @@ __all__ = [
     "save",
     "scene",
     "side_model",
+    "tint_quarter",
 ]
 
 USUAL = Habits()

@@ -124,7 +124,8 @@ class TestCommandLine:
         words = [*map(str, photos), "--adapter", str(made.path), "--structure", "0.5", "--out", str(out)]
         assert main(["embed", *words]) == 0
         printed = capsys.readouterr().out
-        assert "anna0.png: face of 160x160 px, likeness to the others" in printed
+        assert "anna0.png: face of 160x160 px, found at 640 px, likeness to the others" in printed
+        assert "anna1.png looks like someone else than photo 1: likeness" in printed
         assert "4 tokens of FaceID Plus v2 for SD1.5" in printed
         saved = lib_faceid.load_identity(out)
         assert torch.equal(saved.tokens, lib_faceid.make_identity(made.load(), images=photos, structure=0.5).tokens)

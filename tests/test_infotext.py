@@ -119,12 +119,19 @@ def test_numbers_with_many_digits():
 def test_every_field_is_in_the_text_or_known_not_to_be():
     """A field that is new has to be decided about: the text carries it, its digest, or nothing."""
     unit = Unit(
-        hires_weight=0.5, layers=(1.0,), combine="mean", pack="p", mask=PhotoData(b"", "m"), structure=0.5, lora=0.1
+        hires_weight=0.5,
+        layers=(1.0,),
+        combine="mean",
+        pack="p",
+        face="2",
+        mask=PhotoData(b"", "m"),
+        structure=0.5,
+        lora=0.1,
     )
     (values,) = there_and_back(unit, someone(name="anna"))
     carried = {item.name for item in FIELDS if "infotext" in item.where}
     assert set(values) - {"adapter_sha256"} == carried - {"images", "embeddings", "mask"}
-    assert {item.name for item in fields(Unit)} - carried == {"enabled", "on_fail"}
+    assert {item.name for item in fields(Unit)} - carried == {"enabled", "on_fail", "seed_mode"}
     assert "mask: e3b0c44298fc" in infotext.write(unit, someone())
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..core.unet_map import BASE_TITLES
-from ..errors import WrongBase, WrongEncoder, WrongWeights
+from ..errors import WrongBase, WrongWeights
 from ..weights.adapter import Adapter, load_adapter
 from ..weights.catalog import Listed, fitting, list_adapters
-from .extract import ModelFolder
+from .model_files import find_encoder
 from .place import Place
 from .request import AUTO, Unit
 
@@ -32,7 +32,7 @@ def choose_adapter(unit: Unit, place: Place) -> Adapter:
         )
     if not found:
         raise WrongWeights(_nothing_fits(listed, place))
-    ready = (adapter for adapter in found if not adapter.needs_clip or _has_encoder(adapter, place.models))
+    ready = (adapter for adapter in found if not adapter.needs_clip or find_encoder(adapter, place.models))
     return next(ready, found[0])
 
 
@@ -56,11 +56,3 @@ def _nothing_fits(listed: list[Listed], place: Place) -> str:
         f"This checkpoint is {title}, and {place.adapters_title} holds {held}. Put an adapter for {title} there, such "
         f"as ip-adapter-faceid-plusv2_{place.base}.bin.{problems}"
     )
-
-
-def _has_encoder(adapter: Adapter, models: ModelFolder) -> bool:
-    try:
-        models.encoder(adapter)
-    except WrongEncoder:
-        return False
-    return True

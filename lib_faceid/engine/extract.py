@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 
 from ..errors import FaceIDError, WrongEncoder
 from ..face.align import norm_crop
+from ..face.choice import FaceChoice
 from ..face.pack import pack_for
-from ..face.pipeline import FaceFinder
-from ..face.select import largest
-from ..face.types import Face, Found
-from ..library.photos import NamedPhoto, read_photo
+from ..face.types import Face, Floats, Found
+from ..library.photos import PhotoData, read_photo
 from ..vision.clip import Encoder, Features
 from ..vision.pixels import prepare
 from ..vision.recognise import recognise_encoder
 from ..weights.adapter import Adapter
 from ..weights.read import TensorFile, open_tensors
+from .faces import Faces, Readers, find_faces
 from .features import RawFeatures, input_widths
+from .notes import Note
 
 MODELS_VARIABLE = "FACEID_MODELS"
 _WHOLE_PICTURE = ("base", "plus", "composition")  # these look at the picture, not at the face in it
@@ -80,45 +81,56 @@ class ModelFolder:
 class Extracted:
     """What was found in each photo (nothing for adapters that look at the whole picture), and what the adapter is fed.
 
-    ``labels`` are what sentences call the photos.
+    ``labels`` are what sentences call the photos. The rest is as in ``Faces``.
     """
 
     found: tuple[Found, ...]
     raw: RawFeatures
     labels: tuple[str, ...] = ()
+    chosen: tuple[Face, ...] = ()
+    likeness: Floats | None = None
+    notes: tuple[Note, ...] = ()
 
     @property
     def faces(self) -> tuple[Face, ...]:
         """The face taken from each photo."""
-        return tuple(largest(found) for found in self.found)
+        return self.chosen
 
 
-def extract(adapter: Adapter, images: Sequence[object], models: ModelFolder) -> Extracted:
-    """Features of the photos for an adapter. The models are opened for this and closed again.
+def extract(
+    adapter: Adapter,
+    images: Sequence[object],
+    models: ModelFolder,
+    *,
+    choices: Sequence[FaceChoice] | None = None,
+    readers: Readers | None = None,
+) -> Extracted:
+    """Features of the photos for an adapter.
 
-    The largest face of each photo is taken. Raises BadPhoto, NoFaceFound, WrongWeights, WrongEncoder.
+    choices: which face of each photo is meant; without it the largest. An adapter that looks at the whole picture
+    looks for none. readers: who has the face pack open; without it, it is opened for this and closed again, as CLIP
+    always is. Raises BadPhoto, NoFaceFound, BadRequest, WrongWeights, WrongEncoder.
     """
     photos = [read_photo(image, number) for number, image in enumerate(images, start=1)]
     variant = adapter.recognised.variant
-    found = None if variant.key in _WHOLE_PICTURE else find_faces(photos, models.pack(variant.key))
-    faces = None if found is None else [largest(item) for item in found]
-    vectors = np.stack([face.vector for face in faces]) if faces and variant.vector != "none" else None
-    raw = RawFeatures(embeddings=vectors)
+    faces = Faces()
+    if variant.key not in _WHOLE_PICTURE:
+        faces = find_faces(photos, models.pack(variant.key), choices, readers)
+    vectors = np.stack([face.vector for face in faces.chosen]) if faces.chosen and variant.vector != "none" else None
+    raw = RawFeatures(embeddings=vectors, weights=_weights(images))
     if variant.clip != "none":
-        seen, uncond = see(adapter, _Subjects([photo.pixels for photo in photos], faces), models)
+        subjects = _Subjects([photo.pixels for photo in photos], list(faces.chosen) or None)
+        seen, uncond = see(adapter, subjects, models, readers)
         pooled = variant.clip == "pooled"
         clip = {"clip_pooled": seen.pooled} if pooled else {"clip_hidden": seen.hidden, "clip_uncond": uncond.hidden}
         raw = replace(raw, **clip)
-    return Extracted(tuple(found or ()), raw, tuple(photo.label for photo in photos))
+    return Extracted(raw=raw, labels=tuple(photo.label for photo in photos), **vars(faces))
 
 
-def find_faces(photos: Sequence[NamedPhoto], pack: Path) -> list[Found]:
-    """The faces of each photo. Raises NoFaceFound for the first photo without one."""
-    finder = FaceFinder.of_pack(pack)
-    try:
-        return [finder.find(photo.pixels, photo.label) for photo in photos]
-    finally:
-        finder.close()
+def _weights(images: Sequence[object]) -> list[float] | None:
+    """How much each photo counts, where a person said so; None where all count the same."""
+    weights = [image.weight if isinstance(image, PhotoData) else 1.0 for image in images]
+    return weights if any(weight != 1.0 for weight in weights) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +147,10 @@ class _Subjects:
         return [norm_crop(picture, face.points, size) for picture, face in pairs]
 
 
-def see(adapter: Adapter, subjects: _Subjects, models: ModelFolder) -> tuple[Features, Features]:
-    """CLIP features of the subjects, and of zero pixel values."""
+def see(
+    adapter: Adapter, subjects: _Subjects, models: ModelFolder, readers: Readers | None = None
+) -> tuple[Features, Features]:
+    """CLIP features of the subjects, and of zero pixel values; ``readers`` count them."""
     path = models.encoder(adapter)
     file: TensorFile = open_tensors(path)
     spec = recognise_encoder(file, _config_beside(path))
@@ -145,6 +159,9 @@ def see(adapter: Adapter, subjects: _Subjects, models: ModelFolder) -> tuple[Fea
             f"{path.name} is {spec.name} with features {_width(spec, adapter)} wide; {adapter.title} needs "
             f"{input_widths(adapter.recognised.projection)[1]}. Choose the encoder the adapter was trained with."
         )
+    if readers is not None:
+        readers.count("weight_files")
+        readers.count("encodings", 2)
     with Encoder.load(file, spec, torch.device("cpu")) as encoder:
         pixels = prepare(subjects.at(spec.image), spec.image)
         return encoder.features(pixels), encoder.uncond()

@@ -27,29 +27,43 @@ _DIMS = {"embeddings": 2, "clip_hidden": 3, "clip_pooled": 2, "clip_uncond": 2}
 
 @dataclass(frozen=True)
 class Features:
-    """What an adapter is fed for k photos: vectors (k, 512) and clip (k, n, E) or (k, E), with clip of zero pixels."""
+    """What an adapter is fed for k photos: vectors (k, 512) and clip (k, n, E) or (k, E), with clip of zero pixels.
+
+    shares: (k,) how much each photo counts, 1 on average; None where all count the same.
+    """
 
     photos: int
     vectors: Tensor | None
     clip: Tensor | None
     clip_uncond: Tensor | None
+    shares: Tensor | None = None
+
+    def mean(self) -> tuple[Tensor | None, Tensor | None]:
+        """One row (1, …) of vectors and one of clip for all photos: sum of w·v over sum of w."""
+        return self._mean_of(self.vectors), self._mean_of(self.clip)
+
+    def _mean_of(self, rows: Tensor | None) -> Tensor | None:
+        if rows is None or self.shares is None:
+            return None if rows is None else rows.mean(dim=0, keepdim=True)
+        return (rows * self.shares.view(-1, *[1] * (rows.ndim - 1))).mean(dim=0, keepdim=True)
 
 
 @dataclass(frozen=True)
 class RawFeatures:
-    """The same as the caller gave them."""
+    """The same as the caller gave them. weights: (k,) from 0 up, how much each photo counts; None for all the same."""
 
     embeddings: Array | None = None
     clip_hidden: Array | None = None
     clip_pooled: Array | None = None
     clip_uncond: Array | None = None
+    weights: Array | None = None
 
 
 def check_features(adapter: Adapter, raw: RawFeatures) -> Features:
     """Features for the adapter; vectors are divided by their length unless the variant wants them raw.
 
     Raises BadIdentity when something the variant needs is missing, has another shape, differs in the number of photos,
-    or contains values that are not numbers.
+    or contains values that are not numbers, and for weights that are not one for each photo, from 0 up.
     """
     variant, (vector_width, clip_width) = adapter.recognised.variant, input_widths(adapter.recognised.projection)
     vectors = _need(adapter, "embeddings", raw.embeddings, vector_width) if variant.vector != "none" else None
@@ -64,7 +78,8 @@ def check_features(adapter: Adapter, raw: RawFeatures) -> Features:
         uncond = torch.zeros_like(clip[0])  # tutorial_train.py:375-381 upstream drops the pooled vector itself
     if vectors is not None and variant.vector == "normed":
         vectors = vectors / _lengths(vectors)
-    return Features(_count(vectors, clip), vectors, clip, uncond)
+    photos = _count(vectors, clip)
+    return Features(photos, vectors, clip, uncond, _shares(raw.weights, photos))
 
 
 def input_widths(spec: ProjectionSpec) -> tuple[int, int]:
@@ -110,6 +125,23 @@ def _count(vectors: Tensor | None, clip: Tensor | None) -> int:
             f"There are {counts[0]} face vectors and {counts[1]} sets of CLIP features; give one of each for a photo."
         )
     return counts[0]
+
+
+def _shares(weights: Array | None, photos: int) -> Tensor | None:
+    """Weights divided by their mean: only how they compare counts, as the strength of all has a setting of its own."""
+    if weights is None:
+        return None
+    given = np.asarray(weights, np.float64)
+    if given.shape != (photos,):
+        sizes = "x".join(map(str, given.shape)) or "1"
+        raise BadIdentity(f"There are {photos} photos and {sizes} weights; give one for each photo.")
+    if not (np.all(np.isfinite(given)) and np.all(given >= 0) and np.any(given > 0)):
+        found = ", ".join(f"{value:g}" for value in given)
+        raise BadIdentity(f"The weights of photos are numbers from 0 up, and not all of them 0; found {found}.")
+    if np.all(given == given[0]):
+        return None
+    shares = given / given.max()  # so that no sum is too large
+    return torch.as_tensor(np.asarray(shares / shares.mean(), np.float32))
 
 
 def _ensure_positions(clip: Tensor, uncond: Tensor) -> None:

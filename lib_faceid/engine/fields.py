@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from ..errors import BadRequest
 from ..library.photos import PhotoData
 
+LARGEST = "largest"
+_FACES = f'"{LARGEST}", "leftmost", a number from 1, "like:" and a saved person, or "box:" and four numbers'
 Vectors = tuple[tuple[float, ...], ...]
 VECTOR_WIDTH = 512  # of an ArcFace vector (insightface, w600k_r50 and its peers)
 MANY = 64  # photos, vectors or units in one request; more is a mistake
+_PICTURES = "pictures as base64"
+_PHOTOS = 'pictures as base64, alone or as {"image": base64, "weight": number, "face": choice}'
 _MOST_LAYERS = 16  # attentions of SD1.5; SDXL has 11
 _VECTORS = f"face vectors of {VECTOR_WIDTH} numbers"
 
@@ -43,6 +47,9 @@ class Field:
     default: Any = None
     range: Range | None = None
     choices: tuple[str, ...] = ()
+
+
+_SHARES = Range(0.0, 100.0, 0.1)  # weights of photos: only how they compare counts
 
 
 def read_flag(field: Field, value: Any) -> bool:
@@ -80,19 +87,56 @@ def read_photos(field: Field, value: Any) -> tuple[PhotoData, ...]:
     several = items if items is not None else [] if value is None else [value]
     if len(several) > MANY:
         raise _wrong(field, f"{len(several)} of them", f"at most {MANY} photos")
-    return tuple(_photo(field, item, f"Photo {number}") for number, item in enumerate(several, start=1))
+    return tuple(_described_photo(field, item, f"Photo {number}") for number, item in enumerate(several, start=1))
 
 
-def _photo(field: Field, value: Any, label: str) -> PhotoData:
+def _photo(field: Field, value: Any, label: str, expected: str = _PICTURES) -> PhotoData:
     if isinstance(value, PhotoData):
         return value
     if isinstance(value, str):
         return PhotoData.of_base64(value, label)
-    raise _wrong(field, value, "pictures as base64")
+    raise _wrong(field, value, expected)
+
+
+def _described_photo(field: Field, value: Any, label: str) -> PhotoData:
+    """A picture, or ``{"image": base64, "weight": 2, "face": "2"}``: with a weight or a face of its own."""
+    if not isinstance(value, dict):
+        return _photo(field, value, label, _PHOTOS)
+    described = cast("dict[str, Any]", value)
+    if set(described) - {"image", "weight", "face"} or "image" not in described:
+        raise _wrong(field, described, _PHOTOS)
+    photo = _photo(field, described["image"], label)
+    share = replace(field, label=f"The weight of {label}", range=_SHARES)
+    weight = read_number(share, described.get("weight", 1.0))
+    chosen = replace(field, label=f"The face in {label}")
+    face = read_face(chosen, described["face"]) if "face" in described else ""
+    return replace(photo, weight=weight, face=face)
 
 
 def read_mask(field: Field, value: Any) -> PhotoData | None:
     return None if value is None or value == "" else _photo(field, value, "The region mask")
+
+
+def read_face(field: Field, value: Any) -> str:
+    """A choice as text; numbers, and boxes as lists, are also taken."""
+    corners = _floats(value) if _items(value) is not None else None
+    text = f"box:{','.join(f'{corner:g}' for corner in corners)}" if corners else str(value).strip()
+    if isinstance(value, bool) or not isinstance(value, (str, int, list, tuple)):
+        raise _wrong(field, value, _FACES)
+    kind, _, rest = text.partition(":")
+    if text in ("", LARGEST, "leftmost") or (kind == "like" and rest.strip()):
+        return text or LARGEST
+    if (text.isdecimal() and int(text) > 0) or (kind == "box" and read_box(rest) is not None):
+        return text
+    raise _wrong(field, value, _FACES)
+
+
+def read_box(text: str) -> tuple[float, float, float, float] | None:
+    """x0, y0, x1, y1 from "10,20,110,140"; None unless these are four numbers with an area between them."""
+    numbers = _floats(text.split(","))
+    if numbers is None or len(numbers) != 4 or numbers[0] >= numbers[2] or numbers[1] >= numbers[3]:
+        return None
+    return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
 def read_vectors(field: Field, value: Any) -> Vectors | None:

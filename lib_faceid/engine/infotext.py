@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from .. import __version__
+from .fields import LARGEST
 from .people import Person
 from .request import AUTO, DIGEST, FIELDS, Unit
 
@@ -47,6 +48,7 @@ def write(unit: Unit, person: Person) -> str:
         "end": _number(unit.end),
         "pack": None if unit.pack == AUTO else unit.pack,
         "combine": None if unit.combine == AUTO else unit.combine,
+        "face": None if unit.face == LARGEST else unit.face,
         "layers": layers,
         "mask": mask,
         "version": __version__,

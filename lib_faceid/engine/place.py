@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ..core.unet_map import CONTEXT_WIDTHS, Base, UNetLayers
 from ..errors import BadIdentity, UnsupportedUNet
+from ..library.names import check_name
+from ..library.store import Store
 from .extract import ModelFolder
 
 
@@ -57,18 +59,13 @@ def identities_folder(models: ModelFolder) -> Path:
 
 def saved_path(name: str, folder: Path) -> Path:
     """The file of a saved person. Raises BadIdentity when there is none, or the name is a path."""
-    path = folder / f"{name}.safetensors"
-    if path.name != f"{name}.safetensors" or "\\" in name or name.startswith("."):
-        raise BadIdentity(f"A saved person is chosen by name; found {name!r}.")
-    if name not in saved_names(folder):
-        known = ", ".join(saved_names(folder)[:20]) or "nobody yet"
-        raise BadIdentity(f"There is no saved person {name}. Saved are: {known}.")
-    return path
+    try:
+        check_name(name)
+    except BadIdentity as error:
+        raise BadIdentity(f"A saved person is chosen by name: {error}") from error
+    return Store(folder).path(name)
 
 
 def saved_names(folder: Path) -> list[str]:
     """Names of the people saved in the folder."""
-    try:
-        return sorted(path.stem for path in folder.iterdir() if path.suffix == ".safetensors")
-    except OSError:
-        return []
+    return Store(folder).names()

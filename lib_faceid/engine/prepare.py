@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Literal, cast
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..core.projections import IDPerceiver, Projection
-from ..core.tokens import Tokens, project_kv
+from ..core.tokens import KV, LayerKV, Tokens, project_kv
 from ..errors import BadIdentity
 from ..library.identity import Identity, Origin, Part
 from ..weights.adapter import Adapter
@@ -31,6 +32,7 @@ def make_identity(
     clip_hidden: Array | None = None,
     clip_pooled: Array | None = None,
     clip_uncond: Array | None = None,
+    weights: Array | None = None,
     structure: float = 1.0,
     combine: Combine | None = None,
     face_pack: str | os.PathLike[str] | None = None,
@@ -46,6 +48,8 @@ def make_identity(
         features of the aligned face crops; clip_pooled: (k, E); clip_uncond: (n, E), the encoder's penultimate features
         of zero pixel values (zero *after* normalisation, as in training: tutorial_train_plus.py:395-403 upstream).
         Numpy arrays, tensors or nested lists; any float dtype; float32 inside.
+    weights: (k,) from 0 up, how much each of several photos counts; only how they compare matters. In a mean they weigh
+        the features, side by side ("concat") the values of each photo's tokens.
     structure: factor on the CLIP part; only FaceID Plus v2 has one, others ignore it.
     combine: for several photos, "mean" (of normed vectors, not normed again, and of CLIP features) or "concat" (the
         tokens of all photos side by side); None is what the variant was trained with.
@@ -54,16 +58,18 @@ def make_identity(
     """
     if combine not in (None, "mean", "concat"):
         raise BadIdentity(f"combine is 'mean', 'concat' or None; found {combine!r}.")
-    raw = RawFeatures(embeddings, clip_hidden, clip_pooled, clip_uncond)
+    raw = RawFeatures(embeddings, clip_hidden, clip_pooled, clip_uncond, weights)
     if images is not None:
         if any(value is not None for value in (embeddings, clip_hidden, clip_pooled, clip_uncond)):
             raise BadIdentity("Give images, or embeddings and CLIP features, not both.")
         raw = extract(adapter, _several(images), ModelFolder.default(face_pack, clip_encoder)).raw
+        raw = raw if weights is None else replace(raw, weights=weights)
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
         features = check_features(adapter, raw)
-        main, clip = _tokens(adapter, features, combine)
+        how = combine or adapter.recognised.variant.several
+        main, clip = _tokens(adapter, features, how)
         parts = [main] if clip is None else [main, clip]
-        kvs = project_kv(parts, adapter.layer_weights())
+        kvs = [_weighed(kv, features, how) for kv in project_kv(parts, adapter.layer_weights())]
     made = [Part(tokens, kv) for tokens, kv in zip(parts, kvs, strict=True)]
     return Identity(
         base=adapter.base,
@@ -86,6 +92,7 @@ def _several(images: object) -> list[object]:
 
 
 def _origin(adapter: Adapter, photos: int) -> Origin:
+    lora = adapter.lora()
     return Origin(
         variant=adapter.variant,
         title=adapter.title,
@@ -94,13 +101,14 @@ def _origin(adapter: Adapter, photos: int) -> Origin:
         has_lora=adapter.has_lora,
         photos=photos,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        lora_sha256="" if lora is None else lora.digest(),
     )
 
 
-def _tokens(adapter: Adapter, features: Features, combine: Combine | None) -> tuple[Tokens, Tokens | None]:
+def _tokens(adapter: Adapter, features: Features, how: str) -> tuple[Tokens, Tokens | None]:
     """Tokens of the main part and, for FaceID Plus v2, of the part the structure factor scales."""
     variant = adapter.recognised.variant
-    vectors, clip = _arrange(features, combine or variant.several)
+    vectors, clip = _arrange(features, how)
     zeros = torch.zeros_like(vectors) if vectors is not None else None
     empty = features.clip_uncond.expand_as(clip) if clip is not None and features.clip_uncond is not None else None
     module = adapter.projection()
@@ -115,14 +123,31 @@ def _arrange(features: Features, how: str) -> tuple[Tensor | None, Tensor | None
     "together" keeps the photos as (1, k, 512), rows of one resampler.
     """
     if how == "mean":
-        return _mean(features.vectors), _mean(features.clip)
+        return features.mean()
     if how == _TOGETHER and features.vectors is not None:
         return features.vectors[None], features.clip
     return features.vectors, features.clip
 
 
-def _mean(rows: Tensor | None) -> Tensor | None:
-    return None if rows is None else rows.mean(dim=0, keepdim=True)
+def _weighed(kv: KV, features: Features, how: str) -> KV:
+    """Photos side by side: the values (2, k·T, C) of each photo's tokens times its share, on both prompt sides.
+
+    Keys stay, so how much attention a photo gets stays too; its share is of what is added for it.
+    """
+    if features.shares is None or how == "mean":
+        return kv
+    if how == _TOGETHER:
+        raise BadIdentity(
+            "This adapter looks at all photos at once, so a photo cannot have a weight of its own. Leave the weights "
+            'out, or combine the photos by "mean" or "concat".'
+        )
+    shares = features.shares
+    return {n: LayerKV(one.k, one.v * _per_token(shares, one.v)) for n, one in kv.items()}
+
+
+def _per_token(shares: Tensor, values: Tensor) -> Tensor:
+    """(k·T, 1) factors for values (2, k·T, C)."""
+    return shares.to(values.dtype).repeat_interleave(values.shape[1] // len(shares))[:, None]
 
 
 def _project(module: Projection, variant: Variant, vectors: Tensor | None, clip: Tensor | None) -> tuple[Tensor, ...]:

@@ -34,12 +34,7 @@ def _describe_person(unit: Unit, place: Place, people: People) -> str:
         if not people.knows(key):
             raise BadRequest("The person of the pasted picture is not in memory. Add the same photos again.")
         return f"the person of the pasted picture ({key})"
-    identity = load_identity(saved_path(unit.identity, place.identities))
-    if (identity.base, identity.context_width) != (place.base, place.context_width):
-        raise BadRequest(
-            f"{unit.identity} was saved for {BASE_TITLES[identity.base]} and this checkpoint is "
-            f"{BASE_TITLES[place.base]}. Use the photos, or another checkpoint."
-        )
+    load_identity(saved_path(unit.identity, place.identities), place.base)
     return unit.identity
 
 

@@ -14,11 +14,13 @@ from typing import Any, Literal, cast
 from ..errors import BadRequest
 from ..library.photos import PhotoData
 from .fields import (
+    LARGEST,
     MANY,
     Field,
     Range,
     Vectors,
     read_choice,
+    read_face,
     read_factors,
     read_flag,
     read_mask,
@@ -31,6 +33,7 @@ from .fields import (
 )
 
 AUTO = "auto"
+TOGETHER = "together"
 DIGEST = "digest:"  # before the key of a person in Unit.identity
 OnFail = Literal["stop", "warn"]
 
@@ -48,8 +51,11 @@ class Unit:
     the photo, FaceID Plus v2 only. lora: strength of the LoRA the adapter was trained with. start, end: fractions of
     each sampling pass between which it acts, both included.
     layers: factors by attention in the order of execution (16 for SD1.5, 11 for SDXL), None for 1 everywhere.
-    combine: several photos as "mean" or "concat", "auto" as the adapter was trained. mask: a picture, white where the
-    unit acts. on_fail: stop the job, or warn and make the picture without the face.
+    combine: several photos as "mean" or "concat", "auto" as the adapter was trained. face: which face of a photo is
+    meant: "largest", "leftmost", its number as text (largest first), "like:NAME" for the one most like a saved person,
+    or "box:x0,y0,x1,y1" in pixels where no face is found (a drawn one). seed_mode: the photos "together" show one
+    person; "cycle" takes the next photo for each picture of a job, "random" one by the picture's seed.
+    mask: a picture, white where the unit acts. on_fail: stop the job, or warn and make the picture without the face.
     """
 
     enabled: bool = True
@@ -67,8 +73,20 @@ class Unit:
     hires_weight: float | None = None
     layers: tuple[float, ...] | None = None
     combine: str = AUTO
+    face: str = LARGEST
+    seed_mode: str = TOGETHER
     mask: PhotoData | None = None
     on_fail: OnFail = "stop"
+
+    def by_photo(self) -> list[Unit]:
+        """One unit for each photo or vector where each makes a person of its own, otherwise this one alone."""
+        if self.seed_mode == TOGETHER:
+            return [self]
+        if self.images:
+            return [dataclasses.replace(self, images=(photo,), seed_mode=TOGETHER) for photo in self.images]
+        return [
+            dataclasses.replace(self, embeddings=(vector,), seed_mode=TOGETHER) for vector in self.embeddings or ()
+        ] or [self]
 
     @property
     def is_off(self) -> bool:
@@ -137,6 +155,8 @@ _TABLE = (
     Field("hires_weight", "Weight in hires fix", read_optional_number, _BOTH, range=WEIGHTS),
     Field("layers", "Layer factors", read_factors, _INFO),
     Field("combine", "Several photos", read_choice, _INFO, choices=(AUTO, "mean", "concat")),
+    Field("face", "Face in the photo", read_face, _BOTH),
+    Field("seed_mode", "Several photos are", read_choice, _PANEL, choices=(TOGETHER, "cycle", "random")),
     Field("mask", "Region mask", read_mask, _INFO),
     Field("on_fail", "If the face cannot be applied", read_choice, _PANEL, choices=("stop", "warn")),
 )

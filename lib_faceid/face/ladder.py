@@ -25,6 +25,7 @@ LADDER = (
     *(Attempt(size) for size in SIZES),
     *(Attempt(size, padding=padding) for padding in PADDINGS for size in _TWO_SIZES),
     *(Attempt(size, rotation=rotation) for rotation in ROTATIONS for size in _TWO_SIZES),
+    *(Attempt(320, padding=50, rotation=rotation) for rotation in ROTATIONS),  # lying and filling the frame
     *(Attempt(size, threshold=LOW_THRESHOLD) for size in _TWO_SIZES),
     Attempt(320, padding=50, threshold=LOW_THRESHOLD),
 )

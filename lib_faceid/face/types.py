@@ -16,6 +16,8 @@ Photo = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 FloatsOf = NDArray[np.floating[Any]]
 """Any float precision."""
+Box = tuple[float, float, float, float]
+"""x0 y0 x1 y1 as plain numbers."""
 
 
 class Detections(NamedTuple):
@@ -42,7 +44,13 @@ class Attempt:
     @property
     def words(self) -> str:
         """For people: "at 320 px, with 50 % border"."""
-        parts = [f"at {self.size} px"]
+        where = f"at {self.size} px" if self.size else "in the box drawn by hand"
+        return f"{where}, {self.unusual}" if self.unusual else where
+
+    @property
+    def unusual(self) -> str:
+        """What was done to the photo besides fitting it to a size; empty for most photos."""
+        parts: list[str] = []
         if self.padding:
             parts.append(f"with {self.padding} % border")
         if self.rotation:
@@ -54,6 +62,8 @@ class Attempt:
 
 USUAL_THRESHOLD = 0.5
 """insightface's own default (``FaceAnalysis.prepare``), and so every published FaceID example's."""
+BY_HAND = Attempt(0)
+"""No search at all: somebody drew the box."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

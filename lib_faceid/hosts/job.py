@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -20,6 +20,7 @@ from ..engine.infotext import LABEL, NOTE, join_notes, label, write
 from ..engine.people import People, Person
 from ..engine.place import Place
 from ..engine.request import Unit
+from ..engine.turns import Picture, places_of, turn_of
 from ..errors import FaceIDError, UnsupportedUNet
 
 _NOT_APPLIED = "The face was not applied: "
@@ -50,6 +51,21 @@ class Outlet:
     info: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Somebody of a unit. ``count`` people of the unit take turns, and this is number ``turn`` of them, from 0."""
+
+    number: int
+    unit: Unit
+    person: Person
+    turn: int = 0
+    count: int = 1
+
+    def places(self, pictures: Sequence[Picture]) -> frozenset[int] | None:
+        """The places in a batch where it is this one's turn; None for everywhere."""
+        return None if self.count == 1 else places_of(self.turn, pictures, self.count, self.unit.seed_mode)
+
+
 @dataclass
 class Job:
     """Units at work on the pictures of one job. ``stop`` is why it must make none, empty while there is no reason.
@@ -62,10 +78,10 @@ class Job:
     models: ModelFolder
     outlet: Outlet
     stop: str = ""
-    _found: dict[Place, list[tuple[Unit, Person]]] = field(default_factory=dict[Place, "list[tuple[Unit, Person]]"])
+    _found: dict[Place, list[Shown]] = field(default_factory=dict[Place, "list[Shown]"])
     kept: dict[str, Any] = field(default_factory=dict[str, Any])
     armed: Any = None
-    _lines: dict[str, str] = field(default_factory=dict[str, str])
+    _lines: dict[str, str | list[str]] = field(default_factory=dict[str, "str | list[str]"])
     _lasting: list[str] = field(default_factory=list[str])
     _passing: list[str] = field(default_factory=list[str])
 
@@ -79,22 +95,30 @@ class Job:
         self.fail(sentence)
         self.units = ()
 
-    def prepare(self, unet: nn.Module) -> None:
-        """Find everybody for the UNet's base and write them to the infotext."""
-        people = {id(unit): person for unit, person in self._everybody(unet)}
-        known = [(number, unit) for number, unit in enumerate(self.units, start=1) if id(unit) in people]
-        self._lines = {label(number): write(unit, people[id(unit)]) for number, unit in known}
+    def prepare(self, unet: nn.Module, pictures: Sequence[Picture]) -> None:
+        """Find everybody for the UNet's base and write them to the infotext of the job's pictures."""
+        lines: dict[str, list[str]] = {}
+        for shown in self._everybody(unet):
+            lines.setdefault(label(shown.number), []).append(write(shown.unit, shown.person))
+        modes = {label(number): unit.seed_mode for number, unit in enumerate(self.units, start=1)}
+        self._lines = {
+            name: several[0]
+            if len(several) == 1
+            else [several[turn_of(picture, len(several), modes[name])] for picture in pictures]
+            for name, several in lines.items()
+        }
         self._write()
 
-    def acts(self, unet: nn.Module, *, hires_pass: bool) -> list[Act]:
-        """Who acts in a sampling pass, and how. Empty when nobody does, or the job is to stop."""
+    def acts(self, unet: nn.Module, pictures: Sequence[Picture], *, hires_pass: bool) -> list[Act]:
+        """Who acts in a sampling pass on these pictures, and how. Empty when nobody does, or the job is to stop."""
         acts: list[Act] = []
-        for unit, person in self._everybody(unet):
+        for shown in self._everybody(unet):
             try:
-                acts.append(person.act(unit, hires_pass=hires_pass))
+                act = shown.person.act(shown.unit, hires_pass=hires_pass)
+                acts.append(replace(act, images=shown.places(pictures)))
             except FaceIDError as error:
-                self.fail(str(error), [unit])
-        return [] if self.stop else [act for act in acts if not act.strength.is_off]
+                self.fail(str(error), [shown.unit])
+        return [] if self.stop else [act for act in acts if not act.strength.is_off and act.images != frozenset()]
 
     def fail(self, sentence: str, units: Sequence[Unit] = (), *, lasting: bool = True) -> None:
         """These units (none named: all) cannot be in the picture: the job stops, or goes on without them."""
@@ -134,35 +158,48 @@ class Job:
         self._passing.clear()
         self._write()
 
-    def _everybody(self, unet: nn.Module) -> list[tuple[Unit, Person]]:
-        """The people of all units that have one, found once for each base."""
+    def _everybody(self, unet: nn.Module) -> list[Shown]:
+        """The people of all units, found once for each base."""
         try:
             place = Place.of(find_layers(unet), self.models)
         except UnsupportedUNet as error:
             self.fail(str(error))
             return []
         if place not in self._found:
-            found = [(unit, self._find(unit, place)) for unit in self.units]
-            self._found[place] = [(unit, person) for unit, person in found if person is not None]
+            self._found[place] = [
+                Shown(number, unit, person, turn, len(people))
+                for number, unit in enumerate(self.units, start=1)
+                for people in (self._find(unit, place),)
+                for turn, person in enumerate(people)
+            ]
         return self._found[place]
 
-    def _find(self, unit: Unit, place: Place) -> Person | None:
-        try:
-            person = self.people.find(unit, place)
-        except FaceIDError as error:
-            self.fail(str(error), [unit])
-            return None
+    def _find(self, unit: Unit, place: Place) -> list[Person]:
+        """The one person of a unit, or those who take turns; nobody where one of them cannot be found."""
+        people: list[Person] = []
+        for part in unit.by_photo():
+            try:
+                person = self.people.find(part, place)
+            except FaceIDError as error:
+                self.fail(str(error), [unit])
+                return []
+            self._pass_on(person, unit, place, before=len(people))
+            people.append(person)
+        return people
+
+    def _pass_on(self, person: Person, unit: Unit, place: Place, *, before: int) -> None:
+        """Say what is to be known about a person whose first photo has number ``before + 1`` of the unit."""
         for remark in person.remarks:
-            names = [photo.label for photo in unit.images] or [""] * remark.photo
-            self._note(f"Photo {remark.photo} {remark.words}", lasting=True)
-            self._say(f"{names[remark.photo - 1] or f'Photo {remark.photo}'} {remark.words}")
+            number = before + remark.photo
+            name = unit.images[number - 1].label if number <= len(unit.images) else ""
+            self._note(f"Photo {number} {remark.words}", lasting=True)
+            self._say(f"{name or f'Photo {number}'} {remark.words}")
         if person.lacks_lora and unit.lora:
             self.tell(
                 f"The LoRA is in {person.identity.origin.adapter_name}, which is not in {place.adapters_title}, so the "
                 "likeness is weaker than it could be. Put the file there.",
                 lasting=True,
             )
-        return person
 
     def _note(self, sentence: str, *, lasting: bool) -> None:
         (self._lasting if lasting else self._passing).append(without_path(sentence, self.models))

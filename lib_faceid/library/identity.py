@@ -1,8 +1,8 @@
 """An identity: tokens, and the keys and values made of them, ready for every layer of its base.
 
-In a file (one .safetensors, float32, at most 2 MB for SD1.5 and 12 MB for SDXL per 4 tokens): ``vectors`` (k, 512); for
-each part ``main`` and, where there is a structure factor, ``clip``: ``<part>.cond`` and ``<part>.uncond`` (T, X),
-``<part>.<n>.k`` and ``<part>.<n>.v`` (2, T, C), the uncond side first, n the layer in file order.
+In a file (one .safetensors, float32, at most 2 MB for SD1.5 and 12 MB for SDXL per 4 tokens) each base has its own
+tensors: ``<base>.vectors`` (k, 512) and the parts as in parts.py, ``<base>.main.cond`` and so on. The metadata holds
+``name``, ``created`` (ISO 8601), and for each base a JSON object under its name: structure and origin.
 """
 
 from __future__ import annotations
@@ -10,39 +10,20 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from ..core.tokens import KV, LayerKV, Tokens
-from ..core.unet_map import BASE_TITLES, Base, layers
+from ..core.tokens import KV, Tokens
+from ..core.unet_map import BASE_TITLES, Base
 from ..errors import BadIdentity
 from . import identity_file
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Tokens with their keys and values by layer. An identity of FaceID Plus v2 has two parts, any other has one."""
-
-    tokens: Tokens
-    kv: KV
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What an identity was made with: for people, and to find the LoRA that belongs to it."""
-
-    variant: str
-    title: str
-    adapter_name: str
-    adapter_sha256: str
-    has_lora: bool
-    photos: int
-    created: str
+from .identity_file import PersonFile
+from .parts import LinearKV, Origin, Part, check_part, check_vectors, part_tensors, read_origin, read_part
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +64,7 @@ class Identity:
     @property
     def kv(self) -> KV:
         """Keys and values by layer number, the structure factor applied when a layer is read."""
-        return self.main.kv if self.clip is None else _LinearKV(self.main.kv, self.structure, self.clip.kv)
+        return self.main.kv if self.clip is None else LinearKV(self.main.kv, self.structure, self.clip.kv)
 
     def with_structure(self, structure: float) -> Identity:
         """The same person with another structure factor; shares all tensors."""
@@ -91,101 +72,101 @@ class Identity:
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write one .safetensors file, whole or not at all. Raises FaceIDError when the name is taken."""
-        return identity_file.write(path, _tensors(self), _metadata(self), overwrite=overwrite)
+        metadata = {"name": self.name, "created": self.origin.created, **metadata_of(self)}
+        return identity_file.write(path, tensors_of(self), metadata, overwrite=overwrite)
 
     @property
     def _tokens(self) -> Tokens:
         return self.main.tokens if self.clip is None else self.main.tokens.plus(self.structure, self.clip.tokens)
 
 
-class _LinearKV(Mapping[int, LayerKV]):
-    """main + structure * clip, one layer at a time, so that the sum is never held for all layers."""
+def load_identity(path: str | os.PathLike[str], base: Base | None = None) -> Identity:
+    """Read a person for a base from a file. Only what belongs to that base is read.
 
-    def __init__(self, main: KV, structure: float, clip: KV) -> None:
-        self._main, self._structure, self._clip = main, structure, clip
-
-    def __getitem__(self, n: int) -> LayerKV:
-        return self._main[n].plus(self._structure, self._clip[n])
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._main)
-
-    def __len__(self) -> int:
-        return len(self._main)
-
-
-def load_identity(path: str | os.PathLike[str]) -> Identity:
-    """Read a saved identity. Raises BadIdentity when the file is missing, damaged or something else."""
-    file = Path(path)
-    tensors, metadata = identity_file.read(file)
-    try:
-        return _identity(tensors, metadata)
-    except (KeyError, ValueError, TypeError) as error:
-        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise BadIdentity(f"{file.name} is damaged: {reason}. Save the person again from the photos.") from error
+    ``base`` may be left out where the file holds one. Raises BadIdentity when the file is missing, damaged or something
+    else, has no such base, or has several and none was asked for.
+    """
+    with identity_file.opened(Path(path)) as file:
+        held = bases_in(file)
+        if base is None and len(held) > 1:
+            titles = " and ".join(BASE_TITLES[item] for item in held)
+            choice = " or ".join(f"base={item!r}" for item in held)
+            raise BadIdentity(f"{Path(path).name} holds a person for {titles}. Say for which: {choice}.")
+        wanted = base or next(iter(held))
+        if wanted not in held:
+            raise other_base(Path(path).name, held, wanted)
+        return read_identity(file, wanted)
 
 
-def _tensors(identity: Identity) -> dict[str, Tensor]:
-    tensors = {} if identity.vectors is None else {"vectors": identity.vectors}
-    for name, part in (("main", identity.main), ("clip", identity.clip)):
-        if part is not None:
-            tensors |= {f"{name}.cond": part.tokens.cond, f"{name}.uncond": part.tokens.uncond}
-            for n, kv in part.kv.items():
-                tensors |= {f"{name}.{n}.k": kv.k, f"{name}.{n}.v": kv.v}
-    return tensors
-
-
-def _metadata(identity: Identity) -> dict[str, str]:
-    origin = {key: json.dumps(value) for key, value in asdict(identity.origin).items()}
-    return {"base": identity.base, "structure": repr(identity.structure), "name": identity.name, **origin}
-
-
-def _identity(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Identity:
-    base = cast(Base, metadata["base"])
-    if base not in BASE_TITLES:
-        raise ValueError(f"its base is {base!r}, expected one of {', '.join(BASE_TITLES)}")
-    main = _read_part("main", base, tensors)
-    clip = _read_part("clip", base, tensors) if "clip.cond" in tensors else None
-    structure = float(metadata["structure"])
-    if clip is not None and _sizes(clip) != _sizes(main):
-        raise ValueError("its two parts have different sizes")
-    if not math.isfinite(structure) or any(not _is_plain(tensor) for tensor in tensors.values()):
-        raise ValueError("it holds values that are not float32 numbers")
-    return Identity(
-        base=base,
-        context_width=main.tokens.cond.shape[1],
-        origin=_read_origin(metadata),
-        main=main,
-        clip=clip,
-        structure=structure,
-        vectors=tensors.get("vectors"),
-        name=metadata["name"],
+def other_base(name: str, held: tuple[Base, ...], base: Base) -> BadIdentity:
+    """The error for a base that ``name`` does not hold."""
+    titles = " and ".join(BASE_TITLES[item] for item in held)
+    return BadIdentity(
+        f"{name} is saved for {titles}, not for {BASE_TITLES.get(base, base)}. Add that base from the photos with an "
+        f"adapter made for it, or use a checkpoint of {titles.replace(' and ', ' or ')}."
     )
 
 
-def _read_origin(metadata: Mapping[str, str]) -> Origin:
-    values = {item.name: json.loads(metadata[item.name]) for item in fields(Origin)}
-    wrong = [item.name for item in fields(Origin) if type(values[item.name]).__name__ != item.type]
-    if wrong:
-        raise ValueError(f"{wrong[0]} is {values[wrong[0]]!r}")
-    return Origin(**values)
+def tensors_of(identity: Identity) -> dict[str, Tensor]:
+    """float32 copies by name."""
+    base = identity.base
+    tensors = {} if identity.vectors is None else {f"{base}.vectors": identity.vectors}
+    for name, part in (("main", identity.main), ("clip", identity.clip)):
+        if part is not None:
+            tensors |= part_tensors(f"{base}.{name}", part)
+    return {name: tensor.detach().to("cpu", torch.float32) for name, tensor in tensors.items()}
 
 
-def _sizes(part: Part) -> list[tuple[int, ...]]:
-    return [tuple(part.tokens.cond.shape), *(tuple(kv.k.shape) for kv in part.kv.values())]
+def metadata_of(identity: Identity) -> dict[str, str]:
+    """Structure and origin as text, under the name of the base."""
+    return {identity.base: json.dumps({"structure": identity.structure, **asdict(identity.origin)})}
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    return tensor.dtype == torch.float32 and bool(torch.isfinite(tensor).all())
+def bases_in(file: PersonFile) -> tuple[Base, ...]:
+    """The bases in a file, in one order everywhere. Raises KeyError or ValueError."""
+    if not file.is_old:
+        held: tuple[Base, ...] = tuple(base for base in BASE_TITLES if base in file.metadata)
+        if not held:
+            raise ValueError(f"it holds no base, expected one of {', '.join(BASE_TITLES)}")
+        return held
+    held = tuple(base for base in BASE_TITLES if base == file.metadata["base"])
+    if not held:
+        raise ValueError(f"its base is {file.metadata['base'][:60]!r}, expected one of {', '.join(BASE_TITLES)}")
+    return held
 
 
-def _read_part(name: str, base: Base, tensors: Mapping[str, Tensor]) -> Part:
-    tokens = Tokens(tensors[f"{name}.cond"], tensors[f"{name}.uncond"])
-    return Part(tokens, {layer.n: _read_layer(f"{name}.{layer.n}", tokens, tensors) for layer in layers(base)})
+def values_of(file: PersonFile, base: Base) -> Mapping[str, Any]:
+    """Structure and origin of a base as they are written. Raises KeyError or ValueError."""
+    if file.is_old:
+        plain = {"base", "name", "format", "structure"}
+        values = {key: json.loads(value) for key, value in file.metadata.items() if key not in plain}
+        return {**values, "structure": float(file.metadata["structure"])}
+    found: object = json.loads(file.metadata[base])
+    if not isinstance(found, dict):
+        raise ValueError(f"what it says about {BASE_TITLES[base]} is no list of values")
+    return cast("dict[str, Any]", found)
 
 
-def _read_layer(name: str, tokens: Tokens, tensors: Mapping[str, Tensor]) -> LayerKV:
-    k, v = tensors[f"{name}.k"], tensors[f"{name}.v"]
-    if k.ndim != 3 or k.shape != v.shape or tuple(k.shape[:2]) != (2, len(tokens.cond)):
-        raise ValueError(f"{name} has keys {tuple(k.shape)} and values {tuple(v.shape)} for {len(tokens.cond)} tokens")
-    return LayerKV(k, v)
+def read_identity(file: PersonFile, base: Base) -> Identity:
+    values, prefix = values_of(file, base), "" if file.is_old else f"{base}."
+    structure = float(values["structure"])
+    if not math.isfinite(structure):
+        raise ValueError("it holds values that are not float32 numbers")
+    origin, vectors = read_origin(values), check_vectors(file, f"{prefix}vectors")
+    names = {"main": check_part(file, f"{prefix}main", base)}
+    if f"{prefix}clip.cond" in file.tensors:
+        names["clip"] = check_part(file, f"{prefix}clip", base)
+        if [file.shape(name) for name in names["clip"]] != [file.shape(name) for name in names["main"]]:
+            raise ValueError("its two parts have different sizes")
+    tensors = file.floats([*vectors, *names["main"], *names.get("clip", [])])
+    parts = [read_part(f"{prefix}{name}", base, tensors) for name in names]
+    return Identity(
+        base=base,
+        context_width=parts[0].tokens.cond.shape[1],
+        origin=origin,
+        main=parts[0],
+        clip=parts[1] if len(parts) > 1 else None,
+        structure=structure,
+        vectors=tensors[vectors[0]] if vectors else None,
+        name=file.metadata["name"],
+    )

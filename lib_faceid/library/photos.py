@@ -7,7 +7,10 @@ import binascii
 import hashlib
 import io
 import os
+import struct
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +18,11 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import BadPhoto
 from ..face.photo import MAX_PIXELS, check_photo
+from .pixels import HEAD_BYTES, check_size, explain_head, upright
 
 # Larger than any camera's file; what is more is not read into memory.
 MAX_BYTES = 200 * 1024 * 1024
@@ -34,10 +38,16 @@ class NamedPhoto:
 
 @dataclass(frozen=True)
 class PhotoData:
-    """A photo as it was handed over, not decoded yet: the file's bytes, and what sentences call it."""
+    """A photo as it was handed over, not decoded yet: the file's bytes, and what sentences call it.
+
+    ``weight`` is its share among several photos of one person; ``face`` says which face to take from this photo alone,
+    empty: as for all photos.
+    """
 
     data: bytes
     label: str
+    weight: float = 1.0
+    face: str = ""
 
     @cached_property
     def digest(self) -> str:
@@ -89,13 +99,20 @@ def read_photo(source: object, number: int = 1) -> NamedPhoto:
         label = f"Photo {number}"
         return NamedPhoto(check_photo(cast("object", source), label), label)
     if isinstance(source, Image.Image):
-        return NamedPhoto(_pixels(source, f"Photo {number}"), f"Photo {number}")
+        with _explained(f"Photo {number}"):
+            return NamedPhoto(check_photo(upright(source, f"Photo {number}"), f"Photo {number}"), f"Photo {number}")
     if isinstance(source, PhotoData):
         return NamedPhoto(_decode(io.BytesIO(source.data), source.label), source.label)
     if isinstance(source, (str, os.PathLike)):
         path = Path(os.fspath(source))
         return NamedPhoto(_read_file(path), path.name)
     raise BadPhoto(f"Photo {number} is a {type(source).__name__}; give a file name, a PIL image or an RGB array.")
+
+
+def check_header(photo: PhotoData) -> None:
+    """Raises BadPhoto, as read_photo does, for what is no picture or too large; no pixel is decoded."""
+    with _explained(photo.label), _open(io.BytesIO(photo.data), photo.label):
+        pass
 
 
 def _read_file(path: Path) -> NDArray[np.uint8]:
@@ -105,37 +122,40 @@ def _read_file(path: Path) -> NDArray[np.uint8]:
 
 
 def _decode(source: Path | io.BytesIO, label: str) -> NDArray[np.uint8]:
+    with _explained(label), _open(source, label) as image:
+        return check_photo(upright(image, label), label)
+
+
+@contextmanager
+def _open(source: Path | io.BytesIO, label: str) -> Generator[Image.Image, None, None]:
+    """The file with its header read. Raises BadPhoto when it is no picture; the rest as Pillow raises it."""
+    try:
+        image = cast("Image.Image", cast(Any, Image).open(source))  # its stubs leave the result open
+    except UnidentifiedImageError as error:
+        raise BadPhoto(f"{label} {explain_head(_head(source))}") from error
+    with image:
+        check_size(image, label)
+        yield image
+
+
+def _head(source: Path | io.BytesIO) -> bytes:
+    if isinstance(source, io.BytesIO):
+        return source.getvalue()[:HEAD_BYTES]
+    with source.open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+@contextmanager
+def _explained(label: str) -> Generator[None, None, None]:
+    """Pillow's errors as sentences; ValueError is what it raises for some damaged files and unknown kinds of pixels."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here, more strictly
-            with cast(Any, Image).open(source) as image:  # its stubs leave the result open
-                return _pixels(image, label)
+            warnings.simplefilter("ignore")  # sizes are checked here, more strictly; Pillow warns of odd tags besides
+            yield
     except BadPhoto:
         raise
     except Image.DecompressionBombError as error:
         most = f"at most {MAX_PIXELS // 1_000_000} megapixels are searched"
         raise BadPhoto(f"{label} has more pixels than any photo; {most}. Make it smaller.") from error
-    except UnidentifiedImageError as error:
-        raise BadPhoto(f"{label} is not a picture that can be read. Give a JPEG, PNG or WebP file.") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error) as error:
         raise BadPhoto(f"{label} is damaged or cannot be read ({error}). Save it again, or use another.") from error
-
-
-def _pixels(image: Image.Image, label: str) -> NDArray[np.uint8]:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise BadPhoto(
-            f"{label} is {width}x{height} px; at most {MAX_PIXELS // 1_000_000} megapixels are searched. Make it "
-            "smaller."
-        )
-    upright = ImageOps.exif_transpose(image)
-    return check_photo(np.asarray(_on_white(upright).convert("RGB")), label)
-
-
-def _on_white(image: Any) -> Image.Image:
-    """Transparent parts hold arbitrary colours; white is what people see behind them."""
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return image
-    opaque = image.convert("RGBA")
-    paper = Image.new("RGBA", opaque.size, "white")
-    return Image.alpha_composite(paper, opaque)

@@ -27,6 +27,8 @@ INFO = {
     "start": "0 is the first step. A later start leaves more to the prompt.",
     "end": "1 is the last step.",
     "hires_weight": "Leave it empty for the same as Weight.",
+    "face": 'Which one, where a photo shows several: "largest", "leftmost", a number, or "like:" and a saved person.',
+    "seed_mode": "Together: one person. Cycle: the next photo for each picture. Random: by the seed.",
     "on_fail": "Stop: no picture. Warn: the picture without the face. Both say why.",
 }
 
@@ -99,7 +101,10 @@ class _Draw:
                         self.slider(name)
             with gr.Row(elem_classes=["faceid-row"]):
                 self.hires_weight()
-                self.on_fail()
+                self.add("face", gr.Textbox, value=field("face").default, min_width=NARROW, max_lines=1)
+            with gr.Row(elem_classes=["faceid-row"]):
+                self.choice("seed_mode")
+                self.choice("on_fail")
 
     def hires_weight(self) -> None:
         """Text, as an empty number has no type for the hosts to turn a pasted value into."""
@@ -107,10 +112,10 @@ class _Draw:
         empty = {"placeholder": "same as Weight", "max_lines": 1}
         self.add("hires_weight", self.gr.Textbox, value=default, min_width=NARROW, **empty)
 
-    def on_fail(self) -> None:
-        ways = field("on_fail")
+    def choice(self, name: str) -> None:
+        ways = field(name)
         looks = {"min_width": NARROW, "elem_classes": ["faceid-words"]}
-        self.add("on_fail", self.gr.Radio, choices=list(ways.choices), value=ways.default, **looks)
+        self.add(name, self.gr.Radio, choices=list(ways.choices), value=ways.default, **looks)
 
     def add(self, name: str, kind: Callable[..., Any], **settings: Any) -> None:
         if name in INFO:

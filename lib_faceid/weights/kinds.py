@@ -56,7 +56,7 @@ OTHER_FILES: tuple[FileKind, ...] = (
     FileKind(
         "a saved person",
         "Choose it where people are chosen, or load it with load_identity; here choose the adapter.",
-        (r"^main\.cond$", r"^main\.0\.k$"),
+        (r"^((sd15|sdxl)\.)?main\.cond$", r"^((sd15|sdxl)\.)?main\.0\.k$"),
     ),
     FileKind(_INSIDE.format("ip_adapter"), _WHOLE, (r"^\d+\.(to_[kv]_ip|id_to_[kv])\.weight$",)),
     FileKind(_INSIDE.format("image_proj"), _WHOLE, (r"^perceiver_resampler\.",)),

@@ -77,6 +77,15 @@ class Processing:
     sampler: Any = None
     is_hr_pass: bool = False
     iteration: int = 0
+    seed: int = 1
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def all_seeds(self) -> list[int]:
+        return [self.seed + number for number in range(self.n_iter * self.batch_size)]
 
     @property
     def sd_model(self) -> Any:
@@ -88,7 +97,7 @@ class Processing:
 
 @dataclass
 class Processed:
-    """What a job gives: a latent and a text for every batch, and what is said under the gallery."""
+    """What a job gives: a latent and a table of its text for every batch, and what is said under the gallery."""
 
     pictures: list[Tensor]
     texts: list[dict[str, Any]]

@@ -54,7 +54,7 @@ class TestArguments:
             (sent([["anna"]]), r"FaceID \(enabled\) is \[\['anna'\]\]; expected true or false"),
             (sent("anna"), r"FaceID \(enabled\) is 'anna'; expected true or false"),
             (sent(1), r"FaceID \(enabled\) is 1; expected true or false"),
-            ([True, None], "FaceID got 2 values from its panel; expected 11"),
+            ([True, None], "FaceID got 2 values from its panel; expected 13"),
             (panel(identity="anna", start=0.9, end=0.1), "Start is 0.9 and End is 0.1; expected Start at or before"),
             (panel(identity="anna", hires_weight="a lot"), r"Weight in hires fix \(hires_weight\) is 'a lot'"),
             (sent([ANNA] * 65), "65 FaceID units were sent; expected at most 64"),

@@ -7,8 +7,8 @@ import pytest
 
 from lib_faceid.errors import BadIdentity, BadPhoto, NoFaceFound
 from lib_faceid.face import photo as limits
+from lib_faceid.face.choice import LARGEST, FaceChoice, by_number, choose, leftmost, most_similar
 from lib_faceid.face.photo import check_photo
-from lib_faceid.face.select import by_number, largest, leftmost, most_similar
 from lib_faceid.face.similarity import cosine, cosine_matrix
 from lib_faceid.face.types import Attempt, Face, Found
 
@@ -34,11 +34,44 @@ THREE = found(
 
 
 def test_faces_are_chosen_by_number_place_and_likeness() -> None:
-    assert largest(THREE).index == 1
+    assert choose(THREE).index == 1
     assert [by_number(THREE, number).index for number in (1, 2, 3)] == [1, 2, 3]
     assert leftmost(THREE).index == 2  # as far left as number 3, and larger
     assert most_similar(THREE, np.array([0.1, 1.0], np.float32)).index == 2
     assert most_similar(THREE, np.array([-5.0, 0.0], np.float32)).index == 3
+
+
+@pytest.mark.parametrize(
+    ("choice", "index"),
+    [
+        (LARGEST, 1),
+        (FaceChoice("leftmost"), 2),
+        (FaceChoice("number", number=3), 3),
+        (FaceChoice("like", vector=np.array([0.1, 1.0], np.float32)), 2),
+    ],
+)
+def test_a_choice_is_carried_out(choice: FaceChoice, index: int) -> None:
+    assert choose(THREE, choice).index == index
+
+
+def test_a_choice_that_cannot_be_carried_out() -> None:
+    with pytest.raises(NoFaceFound, match=r"^Face number 5 was asked for, and anna\.png has 3 faces; choose"):
+        choose(THREE, FaceChoice("number", number=5), "anna.png")
+    with pytest.raises(ValueError, match="needs a vector"):
+        choose(THREE, FaceChoice("like"))
+    with pytest.raises(ValueError, match="not looked for"):
+        choose(THREE, FaceChoice("box", box=(0, 0, 50, 50)))
+
+
+def test_choices_are_equal_when_they_mean_the_same() -> None:
+    def like(*numbers: float) -> FaceChoice:
+        return FaceChoice("like", vector=np.array(numbers, np.float32))
+
+    assert like(1, 2) == like(1, 2) != like(1, 3)
+    assert FaceChoice("number", number=2) == FaceChoice("number", number=2) != FaceChoice("number", number=3)
+    assert FaceChoice("box", box=(0, 0, 9, 9)) != FaceChoice("box", box=(0, 0, 9, 8))
+    assert FaceChoice() == LARGEST != "largest"
+    assert len({like(1, 2), like(1, 2), LARGEST, FaceChoice()}) == 2
 
 
 @pytest.mark.parametrize("number", [0, -1, 4])
@@ -62,6 +95,8 @@ def test_area_and_normed_vector() -> None:
 def test_attempts_in_words() -> None:
     assert Attempt(640).words == "at 640 px"
     assert Attempt(320, padding=50).words == "at 320 px, with 50 % border"
+    assert Attempt(0).words == "in the box drawn by hand"
+    assert [Attempt(128).unusual, Attempt(128, 25, 90).unusual] == ["", "with 25 % border, turned by 90°"]
     assert Attempt(640, rotation=90).words == "at 640 px, turned by 90°"
     assert Attempt(320, padding=50, threshold=0.3).words == (
         "at 320 px, with 50 % border, with the score threshold lowered to 0.3"

@@ -115,10 +115,12 @@ def test_the_ladder_is_climbed_in_the_published_order() -> None:
         FaceFinder(backend).find(scene(400, 200))
     plain, tall = (200, 400, 3), (400, 200, 3)
     borders = [(200 + 2 * y, 400 + 2 * x, 3) for x, y in ((100, 50), (200, 100), (400, 200))]
+    lying = (borders[1][1], borders[1][0], 3)
     assert backend.asked == [
         *((plain, size, 0.5) for size in (640, 512, 384, 256, 192, 128)),
         *((shape, size, 0.5) for shape in borders for size in (640, 320)),
         *((shape, size, 0.5) for shape in (tall, plain, tall) for size in (640, 320)),
+        *((shape, 320, 0.5) for shape in (lying, borders[1], lying)),
         *((plain, size, 0.3) for size in (640, 320)),
         (borders[1], 320, 0.3),
     ]

@@ -55,7 +55,7 @@ class TestRefused:
 
     def test_a_person_of_another_base(self, worlds, tmp_path, capsys):
         words = worlds["sd15"].words(tmp_path, "--identity", str(worlds["sdxl"].person))
-        assert "The identity is for SDXL (context 128) and model.safetensors is SD1.5" in self.refusal(words, capsys)
+        assert "is saved for SDXL, not for SD1.5." in self.refusal(words, capsys)
 
     def test_face_vectors_without_an_adapter(self, world, tmp_path, capsys):
         words = world.words(tmp_path, "--embeddings", "anna.npy")

@@ -136,7 +136,7 @@ def describe_problem(webui: WebUI) -> str:
         return "this WebUI has no script FaceID; install the extension, look into the WebUI's log, and start it again"
     fit = webui.fit()
     if not fit.adapters:
-        return f"no fixture fits the loaded checkpoint ({fit.refusals[0]}); {WRITE_FIXTURES}"
+        return f"no fixture fits the loaded checkpoint ({' '.join(dict.fromkeys(fit.refusals))}); {WRITE_FIXTURES}"
     return ""
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from lib_faceid.engine.turns import Picture, turn_of
 
 from .case import Section, adapter
 from .checks import NOTE, Plain, check_row, different_face, ensure_told, same_face
@@ -10,7 +13,7 @@ from .client import infotext_field
 from .compare import Failed, differences, ensure_near, ensure_same
 from .fixtures import PACK, vectors
 from .job import SCRIPT
-from .photos import kim, robin, two_people
+from .photos import kim, nobody, robin, two_people
 from .webui import WebUI
 
 SECTION = Section("people")
@@ -46,6 +49,67 @@ def several(webui: WebUI) -> str:
 @SECTION.case("from a photo of two people")
 def two_faces(webui: WebUI) -> str:
     return check_row(webui, webui.job(), unit=shown(webui, two_people()), note="2 faces")
+
+
+@SECTION.case("the other of two people in a photo")
+def other_face(webui: WebUI) -> str:
+    """By number; the largest has number 1, and is also the leftmost here."""
+    job = webui.job()
+    first, second, left = (shown(webui, two_people(), face=face) for face in ("1", "2", "leftmost"))
+    told = check_row(webui, job, unit=second, note="number 2 was taken")
+    usual = same_face(webui, job, (first,), (shown(webui, two_people()),), "number 1 and the largest")
+    leftmost = same_face(webui, job, (first,), (left,), "number 1 and the leftmost")
+    return f"{told}; {usual}; {leftmost}; {different_face(webui, job, (first,), (second,), 'number 2')}"
+
+
+@SECTION.case("a face that is only pointed at")
+def box(webui: WebUI) -> str:
+    """A box in a photo in which no face is found."""
+    job = webui.job()
+    unit = shown(webui, nobody(), face=[120, 120, 360, 360])
+    told = check_row(webui, job, unit=unit, note="Photo 1")
+    elsewhere = unit | {"face": [10, 10, 100, 100]}
+    return f"{told}; {different_face(webui, job, (unit,), (elsewhere,), 'another box')}"
+
+
+@SECTION.case("several photos with weights")
+def weighted(webui: WebUI) -> str:
+    job = webui.job()
+    even = shown(webui, robin(), kim())
+    same = [{"image": robin(), "weight": 2}, {"image": kim(), "weight": 2}]
+    lean = [{"image": robin(), "weight": 3}, {"image": kim(), "weight": 1}]
+    told = same_face(webui, job, (even,), (even | {"images": same},), "equal weights and none")
+    return f"{told}; {different_face(webui, job, (even,), (even | {'images': lean},), 'three to one')}"
+
+
+@SECTION.case("one photo for each picture")
+def cycle(webui: WebUI) -> str:
+    """Three people in turn over two batches: each picture is the one that its person makes alone."""
+    return _in_turn(webui, "cycle", lambda number: number % 3)
+
+
+@SECTION.case("one photo for each picture, by its seed")
+def by_seed(webui: WebUI) -> str:
+    seed = webui.job().fields["seed"]
+    return _in_turn(webui, "random", lambda number: turn_of(Picture(number, seed + number), 3, "random"))
+
+
+def _in_turn(webui: WebUI, mode: str, turn: Callable[[int], int]) -> str:
+    job = webui.job(n_iter=2)
+    plain = Plain(webui, job)
+    people = vectors(3, seed=11)
+    drawn = webui.draw(job, webui.unit(embeddings=people, seed_mode=mode))
+    ensure_told(drawn)
+    if len(set(drawn.infotexts)) != 4:
+        raise Failed("the texts of the pictures do not name each its own person")
+    told, effect = plain.effect_of(drawn)
+    alone = [webui.draw(job.alone(k), webui.unit(embeddings=[people[turn(k)]])).pictures[0] for k in range(4)]
+    bare = [webui.draw(job.alone(k)).pictures[0] for k in range(4)]
+    near = ensure_near(
+        differences(drawn.pictures, alone), differences(plain.drawn.pictures, bare), "each person alone", effect
+    )
+    plain.expect_again()
+    return f"{told}; {near}"
 
 
 @SECTION.case("saved")

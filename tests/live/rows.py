@@ -282,13 +282,9 @@ def sdxl_hires(webui: WebUI) -> str:
         return check_row(webui, job, *alone(job, 1))
 
 
-@SECTION.case("weights stored in 8 bits", setting("fp8_storage"), optional=True, hosts="a1111")
+@SECTION.case("weights stored in 8 bits", setting("fp8_storage"), checkpoint("other"), optional=True, hosts="a1111")
 def fp8(webui: WebUI) -> str:
-    """A1111 itself does not come back from 8 bits to the very same weights before a checkpoint is loaded, so the plain
-    picture to come back to is one that was drawn after a first there and back."""
-    webui.settings.hold(fp8_storage="Enable")
-    webui.draw(webui.job())
-    webui.settings.restore()
+    """A1111 itself comes back from 8 bits to the very same weights only by way of another checkpoint."""
     before = Plain(webui, webui.job())
     webui.settings.hold(fp8_storage="Enable")
     try:
@@ -296,5 +292,7 @@ def fp8(webui: WebUI) -> str:
         told = check_row(webui, job, *alone(job, 0, 1))
     finally:
         webui.settings.restore()
+        with webui.loaded("other"):
+            webui.draw(webui.job())
     before.expect_again()
     return told

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from lib_faceid.ui.accordion import PANEL, Panel
 
-AS_DRAWN = [False, None, "", "auto", 0.8, 1.0, 0.65, 0.2, 1.0, "", "stop"]  # values of a panel nobody has touched
+# Values of a panel nobody has touched.
+AS_DRAWN = [False, None, "", "auto", 0.8, 1.0, 0.65, 0.2, 1.0, "", "largest", "together", "stop"]
 PASTED = {"x": "a picture made with FaceID"}
 CLEARED = {"__type__": "update", "value": None}
 

@@ -50,10 +50,12 @@ def test_a_picture_without_faceid_switches_it_off_and_touches_nothing_else():
 
 def test_a_picture_with_faceid_sets_every_field():
     read = {"identity": "digest:12", "adapter": "plusv2.safetensors", "weight": "1.2", "hires_weight": 0.50,
-            "start": 0, "end": 0.9, "structure": 1.5, "lora": 0.4, "layers": (1.0,), "on_fail": "warn"}  # fmt: skip
+            "start": 0, "end": 0.9, "structure": 1.5, "lora": 0.4, "layers": (1.0,), "face": "2",
+            "seed_mode": "cycle", "on_fail": "warn"}  # fmt: skip
     assert pasted_values(read) == {
         "enabled": True, "images": CLEARED, "identity": "digest:12", "adapter": "plusv2.safetensors", "weight": 1.2,
-        "structure": 1.5, "lora": 0.4, "start": 0.0, "end": 0.9, "hires_weight": "0.5", "on_fail": "warn",
+        "structure": 1.5, "lora": 0.4, "start": 0.0, "end": 0.9, "hires_weight": "0.5", "face": "2",
+        "seed_mode": "cycle", "on_fail": "warn",
     }  # fmt: skip
 
 

@@ -27,10 +27,10 @@ def test_an_untouched_panel_that_is_switched_on_is_the_default_unit():
 
 
 def test_each_value_lands_in_its_field():
-    values = [True, None, "Ann", "plain.bin", 1.1, 0.5, 0.3, 0.25, 0.75, "0.6", "warn"]
+    values = [True, None, "Ann", "plain.bin", 1.1, 0.5, 0.3, 0.25, 0.75, "0.6", "leftmost", "random", "warn"]
     assert read_unit(read_panel(values)) == Unit(
         identity="Ann", adapter="plain.bin", weight=1.1, structure=0.5, lora=0.3, start=0.25, end=0.75,
-        hires_weight=0.6, on_fail="warn",
+        hires_weight=0.6, face="leftmost", seed_mode="random", on_fail="warn",
     )  # fmt: skip
 
 

@@ -44,7 +44,9 @@ class Jobs:
             units, wrong = [_stand_in(args)], str(error)
         active = [unit for unit in units if not unit.is_off]
         if active:
-            job = Job(active, self.people, webui.model_folder(), webui.outlet(p))
+            models = webui.model_folder()
+            self.people.keep_on_disk(models)
+            job = Job(active, self.people, models, webui.outlet(p))
             vars(p)[_ATTRIBUTE] = job
             if wrong:
                 job.refuse(wrong)
@@ -56,7 +58,7 @@ class Jobs:
             return
         webui.show_progress("FaceID: reading the face")
         try:
-            job.prepare(webui.unet(p))
+            job.prepare(webui.unet(p), webui.pictures(p))
         except FaceIDError as error:
             job.fail(str(error))
         finally:

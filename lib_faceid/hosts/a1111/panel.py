@@ -61,7 +61,9 @@ class PanelServices:
         unet = webui.loaded_unet()
         if unet is None:
             return "The checkpoint is not loaded yet; whether everything is there is seen when it is."
-        return describe_readiness(unit, Place.of(find_layers(unet), webui.model_folder()), self._people)
+        place = Place.of(find_layers(unet), webui.model_folder())
+        self._people.keep_on_disk(place.models)
+        return describe_readiness(unit, place, self._people)
 
 
 def _describe_off(unit: Unit) -> str:

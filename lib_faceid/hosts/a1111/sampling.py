@@ -107,7 +107,8 @@ class Pass:
         """Put everything in place; nothing where nobody acts in this pass."""
         try:
             unet = webui.unet(self._p)
-            self._acts = self._job.acts(unet, hires_pass=bool(getattr(self._p, "is_hr_pass", False)))
+            hires_pass = bool(getattr(self._p, "is_hr_pass", False))
+            self._acts = self._job.acts(unet, webui.pictures_of_batch(self._p), hires_pass=hires_pass)
             if self._acts:
                 self._enter(unet)
         except FaceIDError as error:

@@ -14,6 +14,7 @@ from typing import Any, cast
 from torch import nn
 
 from ...engine.extract import ModelFolder
+from ...engine.turns import Picture
 from ...errors import UnsupportedUNet
 from ..job import Outlet
 
@@ -51,6 +52,17 @@ def extensions_folders() -> list[Path]:
     """Where extensions lie."""
     paths = import_module("modules.paths_internal")
     return [Path(paths.extensions_dir), Path(paths.extensions_builtin_dir)]
+
+
+def pictures(p: Any) -> list[Picture]:
+    """All pictures of a job; their seeds are fixed before ``process`` (modules/processing.py, setup_prompts)."""
+    return [Picture(number, int(seed)) for number, seed in enumerate(p.all_seeds)]
+
+
+def pictures_of_batch(p: Any) -> list[Picture]:
+    """The pictures that are sampled now."""
+    first = p.iteration * p.batch_size
+    return pictures(p)[first : first + p.batch_size]
 
 
 def outlet(p: Any) -> Outlet:

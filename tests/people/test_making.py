@@ -1,8 +1,7 @@
-"""People: made once from what decides them, kept, saved and remembered."""
+"""People are made once from what decides them, and kept in memory."""
 
 from __future__ import annotations
 
-import os
 import threading
 
 import numpy as np
@@ -10,57 +9,13 @@ import pytest
 import torch
 
 import lib_faceid
-from lib_faceid.engine import people as people_module
-from lib_faceid.engine.people import People, Remark
+from lib_faceid.engine.notes import Note
+from lib_faceid.engine.people import People
 from lib_faceid.engine.request import read_unit
 from lib_faceid.errors import BadIdentity, BadRequest, FaceIDError, NoFaceFound
 
-from .models_folder import (
-    LEFT,
-    RIGHT,
-    add_adapter,
-    add_encoder,
-    add_face_pack,
-    add_person,
-    make_models,
-    photo,
-    place_of,
-)
-
-ONE = {"images": [photo(1)]}
-VECTOR = [float(n % 7) for n in range(512)]
-
-
-@pytest.fixture
-def root(tmp_path):
-    return make_models(tmp_path / "models")
-
-
-@pytest.fixture
-def ready(root):
-    """With an adapter and a face pack."""
-    add_adapter(root)
-    add_face_pack(root)
-    return root
-
-
-@pytest.fixture
-def made(monkeypatch):
-    """Names of the adapters for which photos were read, and identities made."""
-    calls = []
-    for name in ("extract", "make_identity"):
-        real = getattr(people_module, name)
-
-        def counted(adapter, *args, name=name, real=real, **kwargs):
-            calls.append(name)
-            return real(adapter, *args, **kwargs)
-
-        monkeypatch.setattr(people_module, name, counted)
-    return calls
-
-
-def find(people, root, base="sd15", **values):
-    return people.find(read_unit(values), place_of(root, base))
+from ..models_folder import LEFT, RIGHT, add_adapter, add_encoder, add_face_pack, photo
+from .finding import ONE, VECTOR, find
 
 
 class TestMaking:
@@ -91,7 +46,7 @@ class TestMaking:
     def test_of_two_faces_the_largest_and_a_remark(self, ready):
         two, one = photo(1, (LEFT, RIGHT)), photo(1, (RIGHT,))
         person = find(People(), ready, images=[two])
-        assert person.remarks == (Remark(1, "shows 2 faces; the largest was taken."),)
+        assert person.remarks == (Note(1, "shows 2 faces; the largest was taken."),)
         assert find(People(), ready, images=[one]).remarks == ()
         assert [remark.photo for remark in find(People(), ready, images=[one, two, two]).remarks] == [2, 3]
 
@@ -129,55 +84,16 @@ class TestKeeping:
         assert find(people, ready, **ONE, adapter=first.adapter.path.name) is first
         assert made == ["extract", "make_identity"]
 
-    @pytest.mark.parametrize(
-        "values",
-        [
-            {"images": [photo(2)]},
-            {"images": [photo(1), photo(2)]},
-            {"images": [photo(1), photo(1)]},
-            {**ONE, "pack": "auraface"},
-            {**ONE, "combine": "concat"},
-            {**ONE, "combine": "mean"},
-            {**ONE, "adapter": "other.bin"},
-            {**ONE, "adapter": "same.bin", "variant": "portrait"},
-            {"embeddings": VECTOR},
-        ],
-    )
-    def test_anew_for_what_decides(self, ready, values):
+    def test_an_adapter_that_was_renamed_or_taken_away(self, ready, made):
         people = People()
         first = find(people, ready, **ONE)
-        add_adapter(ready, seed=1, name="other.bin")
-        add_adapter(ready, "portrait", name="same.bin")
-        add_face_pack(ready, "auraface")
-        assert find(people, ready, **values).key != first.key
-
-    def test_vectors_decide(self, root):
-        add_adapter(root)
-        people = People()
-        keys = {find(people, root, embeddings=vectors).key for vectors in (VECTOR, VECTOR[::-1], [VECTOR, VECTOR])}
-        assert len(keys) == 3
-
-    def test_the_order_of_photos_decides(self, ready):
-        people = People()
-        pair = [photo(1), photo(2)]
-        assert find(people, ready, images=pair).key != find(people, ready, images=pair[::-1]).key
-
-    def test_another_file_under_the_name_of_an_adapter(self, ready, made):
-        people = People()
-        first = find(people, ready, **ONE)
-        add_adapter(ready, seed=1)
-        second = find(people, ready, **ONE)
-        assert second.key != first.key
-        assert not torch.equal(second.identity.tokens, first.identity.tokens)
-        assert second.identity.origin.adapter_sha256 != first.identity.origin.adapter_sha256
-
-    def test_another_pack_under_the_name_of_one(self, ready, made):
-        people = People()
-        find(people, ready, **ONE)
-        file = ready / "insightface" / "buffalo_l" / "w600k_r50.onnx"
-        os.utime(file, ns=(1, 1))
-        find(people, ready, **ONE)
-        assert made.count("extract") == 2
+        first.adapter.path.rename(first.adapter.path.with_name("renamed.bin"))
+        assert find(people, ready, **ONE).adapter.path.name == "renamed.bin"
+        assert made == ["extract", "make_identity"]
+        (ready / "ip-adapter" / "renamed.bin").rename(first.adapter.path)
+        assert find(people, ready, identity=f"digest:{first.key}").adapter.path == first.adapter.path
+        first.adapter.path.unlink()
+        assert find(people, ready, identity=f"digest:{first.key}").lacks_lora
 
     def test_the_last_ones_used(self, root, made):
         add_adapter(root)
@@ -228,46 +144,3 @@ class TestRemembering:
         find(people, ready, **ONE)
         with pytest.raises(BadRequest, match="nobody to show"):
             find(people, ready, **values)
-
-
-class TestSaved:
-    def test_with_the_adapter_it_was_made_with(self, root, made):
-        file = add_adapter(root, name="first.bin")
-        anna = add_person(root, file)
-        file.path.rename(file.path.with_name("renamed.bin"))
-        add_adapter(root, seed=1, name="first.bin")
-        people = People()
-        person = find(people, root, identity="anna")
-        assert torch.equal(person.identity.tokens, anna.tokens)
-        assert (person.name, person.adapter.path.name, person.photos) == ("anna", "renamed.bin", ())
-        assert find(people, root, identity="anna").identity is person.identity
-        assert made == []
-
-    def test_saved_again_under_the_name(self, root):
-        file = add_adapter(root)
-        add_person(root, file)
-        people = People()
-        first = find(people, root, identity="anna")
-        add_person(root, file, seed=4)
-        assert not torch.equal(find(people, root, identity="anna").identity.tokens, first.identity.tokens)
-
-    def test_a_copy_under_another_name(self, root):
-        file = add_adapter(root)
-        for name in ("anna", "anna copy"):
-            add_person(root, file, name)
-        saved = root / "ip-adapter" / "identities"
-        (saved / "anna copy.safetensors").write_bytes((saved / "anna.safetensors").read_bytes())
-        people = People()
-        assert [find(people, root, identity=name).name for name in ("anna", "anna copy")] == ["anna", "anna copy"]
-
-    @pytest.mark.parametrize("name", ["../anna", "a/b", "a\\b", ".anna", "."])
-    def test_only_by_name(self, root, name):
-        with pytest.raises(BadIdentity, match="A saved person is chosen by name"):
-            find(People(), root, identity=name)
-
-    def test_not_together_with_photos(self, root):
-        for more, words in ((ONE, "photos"), ({"embeddings": VECTOR}, "face vectors")):
-            with pytest.raises(BadRequest, match=f"was given the saved person anna and {words} as well"):
-                find(People(), root, identity="anna", **more)
-        with pytest.raises(BadRequest, match="was given photos and face vectors as well"):
-            find(People(), root, **ONE, embeddings=VECTOR)

@@ -10,7 +10,7 @@ from lib_faceid.engine.people import People
 from lib_faceid.engine.request import read_unit
 from lib_faceid.errors import BadRequest
 
-from .models_folder import add_adapter, add_person, make_models, photo, place_of
+from ..models_folder import add_adapter, add_person, make_models, photo, place_of
 
 
 @pytest.fixture

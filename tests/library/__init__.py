@@ -1,0 +1,1 @@
+"""Photos, zip files, face files, and the people saved from them."""
