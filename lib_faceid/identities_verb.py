@@ -13,10 +13,12 @@ from typing import Any
 from .core.unet_map import BASE_TITLES
 from .embed import add_model_arguments
 from .engine.extract import ModelFolder
+from .engine.people import CACHE, People
 from .engine.place import identities_folder
 from .errors import FaceIDError
 from .face_argument import FACE_WORDS
 from .identities_add import add_person
+from .library.cache import DiskCache
 from .library.person import Card
 from .library.store import Store
 from .weights.variants import VARIANTS
@@ -111,6 +113,8 @@ def _delete(args: argparse.Namespace, store: Store) -> dict[str, Any]:
     if not args.yes:
         raise FaceIDError(f"{path} was not deleted: nothing brings it back. Say --yes to delete it.")
     removed = store.delete(args.name)
+    cached = People(disk=DiskCache(store.folder / CACHE))
+    cached.forget_person(removed.name, removed.person.identities if removed.person else ())
     return {"deleted": removed.name, "file": str(path), "sha256": removed.digest}
 
 

@@ -36,7 +36,7 @@ __all__ = ["People", "Person"]
 
 # Bytes of people in memory: about 60 of plain FaceID for SDXL, three of Full Face with its 257 tokens.
 _KEPT = 512 * 1024 * 1024
-_CACHE = ".cache"  # in the folder of saved people, whose list it is not in
+CACHE = ".cache"  # in the folder of saved people, whose list it is not in
 _DIGESTS = "digests.json"
 
 
@@ -54,7 +54,7 @@ class People:
         """Keep people in the models folder from now on, and digests of weight files. Cheap; call it as often as you
         like.
         """
-        folder = identities_folder(models) / _CACHE
+        folder = identities_folder(models) / CACHE
         with self._lock:
             if self._known.disk is None or self._known.disk.folder != folder:
                 self._known.disk = DiskCache(folder)

@@ -10,6 +10,7 @@ from ..face.pack import find_pack
 from ..library.identity import load_identity
 from ..weights.adapter import Adapter
 from .choice import choose_adapter
+from .model_files import find_encoder
 from .people import People
 from .place import Place, saved_path
 from .request import DIGEST, Unit, ensure_someone
@@ -47,5 +48,5 @@ def _ensure_models(adapter: Adapter, unit: Unit, place: Place) -> None:
     models = replace(place.models, pack_name=unit.pack)
     if adapter.recognised.variant.vector != "none":
         find_pack(models.pack(adapter.variant))
-    if adapter.needs_clip:
-        models.encoder(adapter)
+    if adapter.needs_clip and find_encoder(adapter, models) is None:
+        models.encoder(adapter)  # says what is missing
