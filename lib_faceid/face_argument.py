@@ -13,7 +13,8 @@ FACE_WORDS = "largest, leftmost, a number from 1 (largest first), or box:x0,y0,x
 
 def read_face(text: str) -> FaceChoice:
     """Raises BadRequest for words that name no face."""
-    choice = read_choice(text)
+    words = text.strip()
+    choice = read_choice(f"box:{words[4:]}" if words.startswith("box ") else words)
     if choice is None:
         raise BadRequest(f"Which face is meant is said as {FACE_WORDS}; found {text!r}.")
     return choice

@@ -80,10 +80,10 @@ def _check_place(args: argparse.Namespace, store: Store, adapters: list[Adapter]
             raise BadIdentity("--note belongs to a person who is saved anew; --add-base keeps the note there is.")
         held = store.card(args.name).origins
         for adapter in adapters:
-            if adapter.base in held:
+            if adapter.base in held and not args.overwrite:
                 raise BadIdentity(
-                    f"{taken} is saved for {BASE_TITLES[adapter.base]} already and is left as it is. Save it anew with "
-                    "--overwrite, or choose an adapter for another base."
+                    f"{taken} is saved for {BASE_TITLES[adapter.base]} already and is left as it is. Say --overwrite "
+                    "as well to replace that base alone, or choose an adapter for another."
                 )
     elif taken and not args.overwrite:
         raise BadIdentity(
@@ -157,7 +157,7 @@ def _around(middle: float, half: float) -> slice:
 
 def _save(args: argparse.Namespace, store: Store, made: _Made, source: Source) -> Path:
     if args.add_base:
-        return [store.add_base(args.name, identity) for identity in made.identities][-1]
+        return [store.add_base(args.name, identity, overwrite=args.overwrite) for identity in made.identities][-1]
     note = args.note or (source.face.note if source.face is not None else "")
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return store.save(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from .embed import add_model_arguments
 from .engine.extract import ModelFolder
 from .engine.people import CACHE, People
 from .engine.place import identities_folder
-from .errors import FaceIDError
+from .errors import BadIdentity, FaceIDError
 from .face_argument import FACE_WORDS
 from .identities_add import add_person
 from .library.cache import DiskCache
+from .library.identity import Identity
 from .library.person import Card
 from .library.store import Store
 from .weights.variants import VARIANTS
@@ -71,9 +73,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--structure", type=float, default=1.0, help="FaceID Plus v2: likeness of pose and light (1)")
     parser.add_argument("--combine", choices=["mean", "concat"], help="several photos: as the adapter was trained")
     parser.add_argument("--no-thumbnail", action="store_true", help="keep no small picture of the face in the file")
-    known = parser.add_mutually_exclusive_group()
-    known.add_argument("--overwrite", action="store_true", help="replace a person saved under this name")
-    known.add_argument("--add-base", action="store_true", help="add to a person saved for another base")
+    parser.add_argument("--overwrite", action="store_true", help="replace a person saved under this name")
+    parser.add_argument(
+        "--add-base",
+        action="store_true",
+        help="add to a person saved for another base; with --overwrite replace the base that is there",
+    )
     add_model_arguments(parser)
 
 
@@ -112,10 +117,17 @@ def _delete(args: argparse.Namespace, store: Store) -> dict[str, Any]:
     path = store.path(args.name)
     if not args.yes:
         raise FaceIDError(f"{path} was not deleted: nothing brings it back. Say --yes to delete it.")
+    _forget(store, args.name)  # first: where that fails it can be tried again, as long as the person is there
     removed = store.delete(args.name)
-    cached = People(disk=DiskCache(store.folder / CACHE))
-    cached.forget_person(removed.name, removed.person.identities if removed.person else ())
     return {"deleted": removed.name, "file": str(path), "sha256": removed.digest}
+
+
+def _forget(store: Store, name: str) -> None:
+    """Take what was made from the same photos out of the cache beside the people."""
+    identities: Sequence[Identity] = ()
+    with suppress(BadIdentity):  # a damaged person can be deleted as well
+        identities = store.load(name).identities
+    People(disk=DiskCache(store.folder / CACHE)).forget_person(name, identities)
 
 
 def _export(args: argparse.Namespace, store: Store) -> dict[str, Any]:

@@ -124,6 +124,7 @@ def test_every_field_is_in_the_text_or_known_not_to_be():
         combine="mean",
         pack="p",
         face="2",
+        images=(PhotoData(b"", "a.jpg"),),
         mask=PhotoData(b"", "m"),
         structure=0.5,
         lora=0.1,

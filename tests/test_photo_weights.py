@@ -90,3 +90,8 @@ def test_weights_of_photos_reach_an_identity_made_from_them(tmp_path, monkeypatc
     for given, expected in ((None, [3, 1]), ([1, 3], [1, 3])):
         made = make_identity(make_adapter(tmp_path, "faceid").load(), images=["a.jpg", "b.jpg"], weights=given)
         assert torch.equal(made.tokens, person(tmp_path, weights=expected).tokens)
+
+
+def test_a_photo_that_makes_a_person_of_its_own_has_no_weight():
+    unit = read_unit({"images": [{"image": photo(), "weight": 0, "face": 2}, photo()], "seed_mode": "cycle"})
+    assert [(part.images[0].weight, part.images[0].face) for part in unit.by_photo()] == [(1.0, "2"), (1.0, "")]

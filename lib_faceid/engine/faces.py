@@ -12,7 +12,7 @@ from ..face.choice import LARGEST, FaceChoice, choose
 from ..face.pipeline import FaceFinder
 from ..face.types import Face, Floats, Found
 from ..library.photos import NamedPhoto
-from .notes import Note, likeness_to_others, odd_ones, photo_notes
+from .notes import Note, likeness_to_others, odd_ones, photo_notes, unlike_asked
 
 
 class Readers(Protocol):
@@ -62,5 +62,6 @@ def find_faces(
         for number, (photo, item, face) in enumerate(zip(photos, found, chosen, strict=True), start=1)
         for note in photo_notes(number, photo.pixels, item, face)
     ]
+    notes += unlike_asked(chosen, wanted)
     in_order = sorted([*notes, *odd_ones(chosen)], key=lambda note: note.photo)
     return Faces(tuple(found), tuple(chosen), likeness_to_others(chosen), tuple(in_order))

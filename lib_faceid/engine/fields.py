@@ -20,6 +20,7 @@ VECTOR_WIDTH = 512  # of an ArcFace vector (insightface, w600k_r50 and its peers
 MANY = 64  # photos, vectors or units in one request; more is a mistake
 _PICTURES = "pictures as base64"
 _PHOTOS = 'pictures as base64, alone or as {"image": base64, "weight": number, "face": choice}'
+_MOST_DIGITS = 4  # of the number of a face
 _MOST_LAYERS = 16  # attentions of SD1.5; SDXL has 11
 _VECTORS = f"face vectors of {VECTOR_WIDTH} numbers"
 
@@ -126,7 +127,8 @@ def read_face(field: Field, value: Any) -> str:
     kind, _, rest = text.partition(":")
     if text in ("", LARGEST, "leftmost") or (kind == "like" and rest.strip()):
         return text or LARGEST
-    if (text.isdecimal() and int(text) > 0) or (kind == "box" and read_box(rest) is not None):
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and int(text) > 0
+    if is_number or (kind == "box" and read_box(rest) is not None):
         return text
     raise _wrong(field, value, _FACES)
 

@@ -7,11 +7,12 @@ A value is ``key: value`` pairs joined by commas; commas, colons and quotes insi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 from .. import __version__
+from ..library.photos import PhotoData
 from .fields import LARGEST
 from .people import Person
 from .request import AUTO, DIGEST, FIELDS, Unit
@@ -48,12 +49,20 @@ def write(unit: Unit, person: Person) -> str:
         "end": _number(unit.end),
         "pack": None if unit.pack == AUTO else unit.pack,
         "combine": None if unit.combine == AUTO else unit.combine,
-        "face": None if unit.face == LARGEST else unit.face,
+        "face": None if unit.face == LARGEST or not unit.images else unit.face,
+        "photo weights": _of_photos(unit, lambda photo: "" if photo.weight == 1 else _number(photo.weight)),
+        "photo faces": _of_photos(unit, lambda photo: photo.face),
         "layers": layers,
         "mask": mask,
         "version": __version__,
     }
     return ", ".join(f"{key}: {_escape(str(value))}" for key, value in pairs.items() if value is not None)
+
+
+def _of_photos(unit: Unit, value: Callable[[PhotoData], str]) -> str | None:
+    """What each photo has of its own, in their order, "-" for nothing; None where none has anything."""
+    values = [value(photo) for photo in unit.images]
+    return _FACTORS.join(each or "-" for each in values) if any(values) else None
 
 
 def read(params: Mapping[str, Any]) -> list[dict[str, Any]]:

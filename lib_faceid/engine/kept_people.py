@@ -10,6 +10,7 @@ from ..library.identity import Identity
 from ..weights.adapter import Adapter
 from .person import Person
 from .person_entry import person_of, share_a_photo, tensors_of, text_of
+from .person_key import is_key
 from .request import DIGEST
 
 
@@ -30,16 +31,15 @@ class KeptPeople:
         """A saved person's file is not copied to the cache."""
         return self._people.get(key)
 
-    def beginning_with(self, start: str) -> Person | None:
-        """Somebody whose key begins with these digits; of those on disk the adapter is not known."""
-        known = next((person for key, person in self._people.items() if start and key.startswith(start)), None)
-        key = self.disk.find(start) if known is None and self.disk is not None else None
-        return known if key is None else self._from_disk(key)
+    def made(self, key: str) -> Person | None:
+        """Somebody made from photos under this whole key; of those on disk the adapter is not known."""
+        if not is_key(key):
+            return None
+        return self._people.get(key) or self._from_disk(key)
 
-    def knows(self, start: str) -> bool:
+    def knows(self, key: str) -> bool:
         """The same question, cheaper; it may be asked while others are at work."""
-        kept = any(key.startswith(start) for key in list(self._people))
-        return bool(start) and (kept or (self.disk is not None and self.disk.find(start) is not None))
+        return is_key(key) and (key in self._people or (self.disk is not None and self.disk.find(key) is not None))
 
     def keep(self, person: Person) -> Person:
         """In memory, as the one used last."""
@@ -64,8 +64,8 @@ class KeptPeople:
     def forget_person(self, who: str, identities: Iterable[Identity]) -> None:
         """Those who are meant, and everybody made from a photo that they or ``identities`` were made from."""
         meant = [person.identity for person in self._people.values() if _is_meant(person, who)]
-        start = who.removeprefix(DIGEST)
-        on_disk = self._from_disk(key) if who != start and self.disk and (key := self.disk.find(start)) else None
+        key = who.removeprefix(DIGEST)
+        on_disk = self._from_disk(key) if who != key and is_key(key) else None
         gone = [*identities, *meant, *([on_disk.identity] if on_disk is not None else [])]
 
         def matches(person: Person | None) -> bool:
@@ -85,5 +85,5 @@ class KeptPeople:
 
 def _is_meant(person: Person, who: str) -> bool:
     """``who`` as in Unit.identity: a saved person's name, or ``digest:…``."""
-    start = who.removeprefix(DIGEST)
-    return person.key.startswith(start) if start and start != who else bool(who) and person.name == who
+    key = who.removeprefix(DIGEST)
+    return person.key == key if key != who else bool(who) and person.name == who

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..face.choice import FaceChoice
 from ..face.quality import FEW_PIXELS, measure
+from ..face.similarity import cosine
 from ..face.types import BY_HAND, Face, Floats, Found, Photo
 
 SOMEONE_ELSE, UNSURE = 0.2, 0.28
@@ -72,6 +74,15 @@ def odd_ones(faces: Sequence[Face]) -> list[Note]:
         than, whom = (f" than photo {first}", "") if pair else ("", " to the others")
         notes.append(Note(number, f"{verdict}{than}: likeness {value:.2f}{whom}."))
     return sorted(notes, key=lambda note: note.photo)
+
+
+def unlike_asked(faces: Sequence[Face], choices: Sequence[FaceChoice]) -> list[Note]:
+    """The photos in which the face most like a saved person is not much like that one."""
+    notes: list[Note] = []
+    for number, (face, choice) in enumerate(zip(faces, choices, strict=True), start=1):
+        if choice.vector is not None and (likeness := cosine(face.vector, choice.vector)) < UNSURE:
+            notes.append(Note(number, f"shows nobody like that saved person: likeness {likeness:.2f} at most."))
+    return notes
 
 
 def _to_others(rows: Floats) -> Floats:

@@ -55,6 +55,9 @@ class People:
         like.
         """
         folder = identities_folder(models) / CACHE
+        disk = self._known.disk
+        if disk is not None and disk.folder == folder:
+            return  # without waiting for a face that is being read
         with self._lock:
             if self._known.disk is None or self._known.disk.folder != folder:
                 self._known.disk = DiskCache(folder)
@@ -94,12 +97,12 @@ class People:
             self._known.forget_person(who, identities)
 
     def _remembered(self, unit: Unit, place: Place) -> Person:
-        start = unit.identity.removeprefix(DIGEST)
-        person = self._known.beginning_with(start)
+        key = unit.identity.removeprefix(DIGEST)
+        person = self._known.made(key)
         if person is not None:
             return self._known.keep(_with_adapter(person, place))
         raise BadIdentity(
-            f"The person {start} of the pasted picture was made from photos, and photos are not kept in pictures. "
+            f"The person {key} of the pasted picture was made from photos, and photos are not kept in pictures. "
             "Add the same photos again."
         )
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..core.unet_map import BASE_TITLES, Base
@@ -20,6 +21,7 @@ from ..library.cache import Entry
 from ..library.identity import Identity
 from ..library.parts import part_tensors, read_origin, read_part
 from ..weights.adapter import Adapter
+from .fields import VECTOR_WIDTH
 from .notes import Note
 from .person import Person
 
@@ -65,7 +67,7 @@ def person_of(entry: Entry, adapter: Adapter | None = None) -> Person | None:
             remarks=tuple(Note(int(number), str(words)) for number, words in values["remarks"]),
             likeness=tuple(map(float, values["likeness"])),
         )
-    except (KeyError, ValueError, TypeError, FaceIDError):
+    except (KeyError, ValueError, TypeError, IndexError, RecursionError, FaceIDError):
         return None
 
 
@@ -83,6 +85,9 @@ def _identity(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Ident
     base: Base = values["base"]
     if base not in BASE_TITLES:
         raise ValueError(f"unknown base {base!r}")
+    vectors = tensors.get("vectors")
+    if vectors is not None and (vectors.dtype != torch.float32 or vectors.shape[1:] != (VECTOR_WIDTH,)):
+        raise ValueError(f"face vectors {tuple(vectors.shape)} {vectors.dtype}")
     parts = [read_part(name, base, tensors) for name in ("main", "clip") if f"{name}.cond" in tensors]
     return Identity(
         base=base,
@@ -91,5 +96,5 @@ def _identity(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Ident
         main=parts[0],
         clip=parts[1] if len(parts) > 1 else None,
         structure=float(values["structure"]),
-        vectors=tensors.get("vectors"),
+        vectors=vectors,
     )

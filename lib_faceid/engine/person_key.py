@@ -26,6 +26,11 @@ _LENGTH = 16  # hex digits of sha256; 64 bits
 _SAVED = "saved:"  # cannot begin a digest, so "digest:…" never finds a saved person
 
 
+def is_key(text: str) -> bool:
+    """Whether this is a whole key of somebody made from photos or vectors; a part of one names nobody."""
+    return len(text) == _LENGTH and all(digit in "0123456789abcdef" for digit in text)
+
+
 def key_of(unit: Unit, choices: Sequence[FaceChoice], adapter: Adapter, place: Place) -> str:
     """For people made from photos (``choices``: the face meant in each) or vectors. Raises BrokenWeights."""
     models = replace(place.models, pack_name=unit.pack)

@@ -63,7 +63,10 @@ def saved_path(name: str, folder: Path) -> Path:
         check_name(name)
     except BadIdentity as error:
         raise BadIdentity(f"A saved person is chosen by name: {error}") from error
-    return Store(folder).path(name)
+    store = Store(folder)
+    if check_name(name) not in store.names():  # who else is saved is nobody's business: pictures and answers travel
+        raise BadIdentity(f"There is no saved person {check_name(name)}. Choose one from the list in the panel.")
+    return store.path(name)
 
 
 def saved_names(folder: Path) -> list[str]:

@@ -83,7 +83,10 @@ class Unit:
         if self.seed_mode == TOGETHER:
             return [self]
         if self.images:
-            return [dataclasses.replace(self, images=(photo,), seed_mode=TOGETHER) for photo in self.images]
+            return [
+                dataclasses.replace(self, images=(dataclasses.replace(photo, weight=1.0),), seed_mode=TOGETHER)
+                for photo in self.images
+            ]
         return [
             dataclasses.replace(self, embeddings=(vector,), seed_mode=TOGETHER) for vector in self.embeddings or ()
         ] or [self]

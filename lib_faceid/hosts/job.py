@@ -7,6 +7,7 @@ of each sampling pass from here.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -81,7 +82,7 @@ class Job:
     _found: dict[Place, list[Shown]] = field(default_factory=dict[Place, "list[Shown]"])
     kept: dict[str, Any] = field(default_factory=dict[str, Any])
     armed: Any = None
-    _lines: dict[str, str | list[str]] = field(default_factory=dict[str, "str | list[str]"])
+    _texts: dict[str, list[str]] = field(default_factory=dict[str, "list[str]"])
     _lasting: list[str] = field(default_factory=list[str])
     _passing: list[str] = field(default_factory=list[str])
 
@@ -97,17 +98,10 @@ class Job:
 
     def prepare(self, unet: nn.Module, pictures: Sequence[Picture]) -> None:
         """Find everybody for the UNet's base and write them to the infotext of the job's pictures."""
-        lines: dict[str, list[str]] = {}
+        self._texts.clear()
         for shown in self._everybody(unet):
-            lines.setdefault(label(shown.number), []).append(write(shown.unit, shown.person))
-        modes = {label(number): unit.seed_mode for number, unit in enumerate(self.units, start=1)}
-        self._lines = {
-            name: several[0]
-            if len(several) == 1
-            else [several[turn_of(picture, len(several), modes[name])] for picture in pictures]
-            for name, several in lines.items()
-        }
-        self._write()
+            self._texts.setdefault(label(shown.number), []).append(write(shown.unit, shown.person))
+        self._write(pictures)
 
     def acts(self, unet: nn.Module, pictures: Sequence[Picture], *, hires_pass: bool) -> list[Act]:
         """Who acts in a sampling pass on these pictures, and how. Empty when nobody does, or the job is to stop."""
@@ -130,7 +124,7 @@ class Job:
             if any(unit is failed for failed in units):
                 self.outlet.info.pop(label(number), None)
                 if lasting:
-                    self._lines.pop(label(number), None)
+                    self._texts.pop(label(number), None)
         self._note(f"{_NOT_APPLIED}{self._without_name(sentence)}", lasting=lasting)
         self._say(f"{_NOT_APPLIED}{sentence}")
 
@@ -141,7 +135,7 @@ class Job:
 
     def withdraw(self, sentence: str) -> None:
         """Nobody can be in the picture, and the job cannot be stopped either."""
-        for name in self._lines:
+        for name in self._texts:
             self.outlet.info.pop(name, None)
         self.tell(f"{_NOT_APPLIED}{sentence}")
 
@@ -153,10 +147,13 @@ class Job:
         self._note(sentence, lasting=lasting)
         self._say(sentence)
 
-    def begin_batch(self) -> None:
-        """A new batch: what was said about the sampling of the one before is not its own."""
+    def begin_batch(self, pictures: Sequence[Picture]) -> None:
+        """A new batch: what was said about the sampling of the one before is not its own.
+
+        ``pictures`` are all of the job; another script may have changed their seeds since it began.
+        """
         self._passing.clear()
-        self._write()
+        self._write(pictures)
 
     def _everybody(self, unet: nn.Module) -> list[Shown]:
         """The people of all units, found once for each base."""
@@ -205,8 +202,12 @@ class Job:
         (self._lasting if lasting else self._passing).append(without_path(sentence, self.models))
         self._write_notes()
 
-    def _write(self) -> None:
-        self.outlet.info.update(self._lines)
+    def _write(self, pictures: Sequence[Picture]) -> None:
+        """Each picture's text names the one who is in it (A1111: a list has one value for each picture of the job)."""
+        modes = {label(number): unit.seed_mode for number, unit in enumerate(self.units, start=1)}
+        for name, several in self._texts.items():
+            turns = [turn_of(picture, len(several), modes[name]) for picture in pictures]
+            self.outlet.info[name] = several[0] if len(several) == 1 else [several[turn] for turn in turns]
         self._write_notes()
 
     def _write_notes(self) -> None:
@@ -221,10 +222,15 @@ class Job:
         self.outlet.say(f"{LABEL}: {sentence}")
 
     def _without_name(self, sentence: str) -> str:
-        """Pictures do not say how their owner calls a photo. Sentences on photos begin with its name."""
-        labels = {photo.label: n for unit in self.units for n, photo in enumerate(unit.images, start=1)}
-        name = max((label for label in labels if sentence.startswith(f"{label} ")), key=len, default="")
-        return f"Photo {labels[name]}{sentence.removeprefix(name)}" if name else sentence
+        """Pictures do not say how their owner calls a photo. Of two with one name the first is meant.
+
+        A name without a dot is only looked for at the beginning: a photo may be called "a".
+        """
+        named = {photo.label: n for unit in self.units for n, photo in reversed([*enumerate(unit.images, start=1)])}
+        for name in sorted(filter(None, named), key=len, reverse=True):
+            where = rf"(?<!\w){re.escape(name)}(?!\w)" if "." in name else rf"^{re.escape(name)}(?= )"
+            sentence = re.sub(where, f"Photo {named[name]}", sentence)
+        return sentence
 
 
 def without_path(sentence: str, models: ModelFolder) -> str:

@@ -71,7 +71,7 @@ class DiskCache:
     def put(self, key: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         """Keep an entry, in place of another one with its key. One larger than the whole cache is not kept."""
         ready = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-        words = {**metadata, "format": _FORMAT}
+        words = {**metadata, "format": _FORMAT, "key": key}
         words["checksum"] = _checksum(ready, words)
         if sum(tensor.nbytes for tensor in ready.values()) <= self._limit:
             self._try(lambda: self._write(self._path(key), save(ready, metadata=words)))
@@ -147,6 +147,8 @@ def _read(path: Path) -> Entry | None:
         raise _DamagedError(str(error)) from error
     if metadata.get("format") != _FORMAT or metadata.pop("checksum", "") != _checksum(tensors, metadata):
         raise _DamagedError("it is not as it was written")
+    if metadata.pop("key", "") != path.stem:
+        raise _DamagedError("it was written under another key")
     return Entry(path.stem, tensors, metadata)
 
 

@@ -98,6 +98,12 @@ def write(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, overwrite: bool
 ) -> Path:
     """Write the tensors and the metadata. Raises FaceIDError when the name is taken, or the disk refuses."""
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    if size + MAX_HEADER > MAX_BYTES:
+        raise BadIdentity(
+            f"{Path(path).name} would take {size >> 20} MB; a person of at most {MAX_BYTES >> 20} MB can be saved. Use "
+            "fewer photos, or combine them by mean."
+        )
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"format": FORMAT, **metadata})
     try:
         return write_file(path, data, overwrite=overwrite, durable=True)

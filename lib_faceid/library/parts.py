@@ -17,6 +17,7 @@ from ..core.unet_map import Base, layers
 from .identity_file import PersonFile
 
 VECTOR_WIDTH = 512  # ArcFace
+_LONGEST_NAME = 255  # of a file, in any file system
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,4 +110,12 @@ def read_origin(values: Mapping[str, Any]) -> Origin:
     wrong = [item.name for item in fields(Origin) if type(found[item.name]).__name__ != item.type]
     if wrong:
         raise ValueError(f"{wrong[0]} is {found[wrong[0]]!r}")
+    odd = [name for name, value in found.items() if isinstance(value, str) and not _is_name(value)]
+    if odd:
+        raise ValueError(f"{odd[0]} is too long or cannot be shown")
     return Origin(**found)
+
+
+def _is_name(text: str) -> bool:
+    """Of a file, a variant or a digest: it goes into the text of pictures and onto screens."""
+    return len(text) <= _LONGEST_NAME and text.isprintable()

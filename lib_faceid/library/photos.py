@@ -24,6 +24,8 @@ from ..errors import BadPhoto
 from ..face.photo import MAX_PIXELS, check_photo
 from .pixels import HEAD_BYTES, check_size, explain_head, upright
 
+# Pillow knows many more, among them EPS, which it hands to Ghostscript: a program in a file called photo.jpg.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA", "AVIF", "HEIF")
 # Larger than any camera's file; what is more is not read into memory.
 MAX_BYTES = 200 * 1024 * 1024
 
@@ -130,12 +132,20 @@ def _decode(source: Path | io.BytesIO, label: str) -> NDArray[np.uint8]:
 def _open(source: Path | io.BytesIO, label: str) -> Generator[Image.Image, None, None]:
     """The file with its header read. Raises BadPhoto when it is no picture; the rest as Pillow raises it."""
     try:
-        image = cast("Image.Image", cast(Any, Image).open(source))  # its stubs leave the result open
+        image = cast(
+            "Image.Image", cast(Any, Image).open(source, formats=_formats())
+        )
     except UnidentifiedImageError as error:
         raise BadPhoto(f"{label} {explain_head(_head(source))}") from error
     with image:
         check_size(image, label)
         yield image
+
+
+def _formats() -> list[str]:
+    """The kinds of pictures that are read here and now; HEIF only where somebody registered a plugin for it."""
+    Image.init()
+    return [name for name in _FORMATS if name in cast("dict[str, object]", Image.OPEN)]
 
 
 def _head(source: Path | io.BytesIO) -> bytes:

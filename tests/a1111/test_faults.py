@@ -57,7 +57,7 @@ FAULTS = {
     "nobody": (nothing, {}, "FaceID is on and has nobody to show"),
     "two persons in one": (nothing, {**ANNA, "images": [photo()]}, "saved person anna and photos as well"),
     "photos and vectors": (nothing, {"images": [photo()], "embeddings": [0.1] * 512}, "photos and face vectors as"),
-    "not saved": (nothing, {"identity": "bert"}, "There is no saved person bert. Saved are: anna"),
+    "not saved": (nothing, {"identity": "bert"}, "There is no saved person bert. Choose one from"),
     "forgotten": (nothing, {"identity": "digest:0123"}, "The person 0123 of the pasted picture"),
     "a path": (nothing, {"identity": "../anna"}, "A saved person is chosen by name"),
     "no adapter": (without_adapters, {"images": [photo()]}, "models/ip-adapter holds no adapter"),
@@ -125,7 +125,7 @@ def test_what_was_said_is_under_the_picture_as_well(host):
     p = Processing(host)
     with pytest.raises(FaceIDStopped):
         host.process(p, *sent({"identity": "bert"}))
-    assert list(p.comments) == ["FaceID: There is no saved person bert. Saved are: anna."]
+    assert list(p.comments) == ["FaceID: There is no saved person bert. Choose one from the list in the panel."]
 
 
 def test_one_of_two_people_is_missing(host):
@@ -181,6 +181,25 @@ class TestNamesOfPhotos:
         assert sentence in job.comments[0].lower()
         assert "Photo 1" in job.texts[0]["FaceID note"]
         assert "holiday" not in str(job.texts)
+
+    def test_in_the_middle_of_a_sentence(self, host, tmp_path):
+        with_pack(host)
+        photos = [upload(tmp_path, "bert at home.png", photo(0))]
+        job = host.run(*panel(images=photos, face="4", on_fail="warn"))
+        assert "bert at home.png has 1 face" in job.comments[0]
+        assert "Photo 1 has 1 face" in job.texts[0]["FaceID note"]
+        assert "bert" not in str(job.texts)
+
+    def test_two_photos_of_one_name(self, host, tmp_path):
+        with_pack(host)
+        folders = [tmp_path / "1", tmp_path / "2"]
+        for folder in folders:
+            folder.mkdir()
+        contents = (photo(0, ()), photo(0))
+        pairs = zip(folders, contents, strict=True)
+        photos = [upload(folder, "image.png", content) for folder, content in pairs]
+        job = host.run(*panel(images=photos, on_fail="warn"))
+        assert job.texts[0]["FaceID note"].startswith("The face was not applied: Photo 1 shows no face")
 
     def test_a_name_of_one_letter(self, host, tmp_path):
         with_pack(host)

@@ -9,7 +9,7 @@ import lib_faceid
 from lib_faceid.engine.turns import Picture, turn_of
 
 from .checks import assert_nothing_left, assert_stops, bare, drawn_with
-from .fake_webui import sent
+from .fake_webui import Processing, sent
 
 VECTORS = torch.randn(3, 512, generator=torch.Generator().manual_seed(5))
 UNIT = {"embeddings": VECTORS.tolist(), "lora": 0, "start": 0}
@@ -68,3 +68,12 @@ def test_a_picture_alone_has_the_person_of_its_seed(host):
 
 def test_one_bad_photo_stops_the_unit(host):
     assert_stops(host, sent({**UNIT, "embeddings": None, "images": ["AAAA", "BBBB"], "seed_mode": "cycle"}), "Photo 1 ")
+
+
+def test_seeds_that_another_script_changes_meanwhile(host):
+    """The text names whoever acts, also where the seeds or the number of pictures changed after ours was asked."""
+    args, p = sent({**UNIT, "seed_mode": "random"}), Processing(host, prompts=(1, 1), n_iter=2, seed=7)
+    usual = host.run(*args, prompts=(1, 1), n_iter=2, seed=90).texts[-1]["FaceID"]
+    begin = host.script.process
+    host.script.process = lambda p, *args: (begin(p, *args), vars(p).update(seed=90))
+    assert host.process(p, *args).texts[-1]["FaceID"] == usual

@@ -14,7 +14,7 @@ from lib_faceid.engine import readers
 from lib_faceid.engine.extract import ModelFolder
 from lib_faceid.engine.people import People
 from lib_faceid.engine.readers import Runs
-from lib_faceid.errors import BadIdentity
+from lib_faceid.errors import BadIdentity, BadRequest
 from lib_faceid.face.pipeline import FaceFinder
 from lib_faceid.library.cache import DiskCache
 from lib_faceid.library.identity import load_identity
@@ -148,14 +148,34 @@ print(person.key, float(person.identity.tokens.sum()), len(hashed), people.reade
     def test_by_the_digest_of_a_pasted_picture(self, full, closed):
         first = find(kept(full), full, **ONE)
         closed()
-        for digits in (first.key, first.key[:6]):
-            people = kept(full)
-            assert people.knows(digits)
-            again = find(people, full, identity=f"digest:{digits}")
-            assert torch.equal(again.identity.tokens, first.identity.tokens)
-            assert again.photos == first.photos
-            assert again.adapter.path == first.adapter.path
+        people = kept(full)
+        assert people.knows(first.key)
+        again = find(people, full, identity=f"digest:{first.key}")
+        assert torch.equal(again.identity.tokens, first.identity.tokens)
+        assert again.photos == first.photos
+        assert again.adapter.path == first.adapter.path
         assert not people.knows("0000")
+
+    @pytest.mark.parametrize("part", [lambda key: key[:8], lambda key: "", lambda key: key + "0", lambda key: "saved:"])
+    def test_a_part_of_a_digest_names_nobody(self, ready, part):
+        """Anybody could be shown, or forgotten, by the first letter."""
+        people = kept(ready)
+        anna = find(people, ready, **ONE)
+        for again in (people, kept(ready)):
+            assert not again.knows(part(anna.key))
+            again.forget_person(f"digest:{part(anna.key)}")
+            assert again.knows(anna.key)
+            with pytest.raises((BadIdentity, BadRequest)):
+                find(again, ready, identity=f"digest:{part(anna.key)}")
+
+    def test_an_entry_under_another_key_is_nobodys(self, ready):
+        people = kept(ready)
+        anna, ben = (find(people, ready, images=[photo(number)]) for number in (1, 2))
+        first, second = (next(path for path in entries(ready) if path.stem == one.key) for one in (anna, ben))
+        second.write_bytes(first.read_bytes())
+        assert kept(ready).knows(ben.key)
+        with pytest.raises(BadIdentity):
+            find(kept(ready), ready, identity=f"digest:{ben.key}")
 
     def test_without_a_cache_nothing_is_written(self, ready):
         find(People(), ready, **ONE)
@@ -174,7 +194,7 @@ class TestTheFolder:
     def test_is_not_a_list_of_people(self, ready):
         people = kept(ready)
         find(people, ready, **ONE)
-        with pytest.raises(BadIdentity, match="Saved are: nobody yet"):
+        with pytest.raises(BadIdentity, match="no saved person anna"):
             find(people, ready, identity="anna")
         assert len(entries(ready)) == 1
 
@@ -244,7 +264,7 @@ class TestForgetting:
     def test_one_by_digest_who_is_on_disk_only(self, ready):
         anna, both = find(kept(ready), ready, **ONE), find(kept(ready), ready, images=[photo(1), photo(2)])
         people = kept(ready)
-        people.forget_person(f"digest:{anna.key[:8]}")
+        people.forget_person(f"digest:{anna.key}")
         assert not people.knows(anna.key)
         assert not people.knows(both.key)  # made of that photo as well
 

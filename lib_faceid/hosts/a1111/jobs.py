@@ -68,7 +68,7 @@ class Jobs:
         """The next batch of the job."""
         job = _job_of(p)
         if job is not None:
-            job.begin_batch()
+            job.begin_batch(webui.pictures(p))
 
     def before_sampling(self, p: Any) -> None:
         """A sampling pass comes next."""
