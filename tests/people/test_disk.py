@@ -14,7 +14,7 @@ from lib_faceid.engine import readers
 from lib_faceid.engine.extract import ModelFolder
 from lib_faceid.engine.people import People
 from lib_faceid.engine.readers import Runs
-from lib_faceid.errors import BadIdentity, BadRequest
+from lib_faceid.errors import BadIdentity
 from lib_faceid.face.pipeline import FaceFinder
 from lib_faceid.library.cache import DiskCache
 from lib_faceid.library.identity import load_identity
@@ -155,27 +155,6 @@ print(person.key, float(person.identity.tokens.sum()), len(hashed), people.reade
         assert again.photos == first.photos
         assert again.adapter.path == first.adapter.path
         assert not people.knows("0000")
-
-    @pytest.mark.parametrize("part", [lambda key: key[:8], lambda key: "", lambda key: key + "0", lambda key: "saved:"])
-    def test_a_part_of_a_digest_names_nobody(self, ready, part):
-        """Anybody could be shown, or forgotten, by the first letter."""
-        people = kept(ready)
-        anna = find(people, ready, **ONE)
-        for again in (people, kept(ready)):
-            assert not again.knows(part(anna.key))
-            again.forget_person(f"digest:{part(anna.key)}")
-            assert again.knows(anna.key)
-            with pytest.raises((BadIdentity, BadRequest)):
-                find(again, ready, identity=f"digest:{part(anna.key)}")
-
-    def test_an_entry_under_another_key_is_nobodys(self, ready):
-        people = kept(ready)
-        anna, ben = (find(people, ready, images=[photo(number)]) for number in (1, 2))
-        first, second = (next(path for path in entries(ready) if path.stem == one.key) for one in (anna, ben))
-        second.write_bytes(first.read_bytes())
-        assert kept(ready).knows(ben.key)
-        with pytest.raises(BadIdentity):
-            find(kept(ready), ready, identity=f"digest:{ben.key}")
 
     def test_without_a_cache_nothing_is_written(self, ready):
         find(People(), ready, **ONE)
