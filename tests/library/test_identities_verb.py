@@ -107,6 +107,13 @@ class TestAdding:
         code, report = say("add", "anna", *photos, "--adapter", large, "--add-base")
         assert code == 2
         assert report["error"].startswith("anna is saved for SDXL already and is left as it is.")
+        assert "Say --overwrite as well to replace that base alone" in report["error"]
+        before = store.load("anna")
+        assert say("add", "anna", *photos[:1], "--adapter", large, "--add-base", "--overwrite")[0] == 0
+        after = store.load("anna")
+        assert (after.bases, after.note) == (("sd15", "sdxl"), before.note)
+        assert same(after.for_base("sd15"), before.for_base("sd15"))
+        assert not same(after.for_base("sdxl"), before.for_base("sdxl"))
         code, report = say("add", "bob", *photos, "--adapter", large, "--add-base")
         assert (code, report["error"]) == (2, "There is no saved person bob. Saved are: anna.")
 
