@@ -1,7 +1,10 @@
-"""Writing files so that nothing of the person's is lost: whole or not at all, and never over another file unasked."""
+"""Digests of files, and writing them so that nothing of the person's is lost: whole or not at all, and never over
+another file unasked.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -16,6 +19,16 @@ from .errors import FaceIDError
 # What a process leaves behind that was killed while it wrote.
 UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.part")
 UNFINISHED_AGE = 60.0  # seconds; every write renews the time of the file, so one this old is nobody's any more
+_CHUNK = 1 << 20  # bytes of a file in memory at a time
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of the file's bytes, read now. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def write_file(path: str | os.PathLike[str], data: bytes, *, overwrite: bool = False, durable: bool = False) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .engine.extract import ModelFolder
 from .engine.faces import find_faces
-from .errors import BadIdentity, BadRequest
+from .errors import BadRequest
 from .face.choice import LARGEST
 from .face.similarity import cosine_matrix
 from .face_argument import FACE_WORDS, read_face
@@ -71,7 +71,4 @@ def _side(source: str, face: str, pack: Path) -> _Side:
         raise BadRequest(
             f"{source} is a saved person, who has no faces to choose from. Leave out --face-a or --face-b."
         )
-    vectors = next((one.vectors for one in load_person(source).identities if one.vectors is not None), None)
-    if vectors is None:
-        raise BadIdentity(f"{source} was made with an adapter that uses no face vectors, so it cannot be compared.")
-    return _Side(vectors.mean(dim=0, keepdim=True).numpy(), None, [])
+    return _Side(load_person(source).vector[None], None, [])

@@ -29,8 +29,8 @@ def store(root):
 def read(monkeypatch):
     """Names of the files that were read, in order."""
     names = []
-    real = digest._read_digest
-    monkeypatch.setattr(digest, "_read_digest", lambda path: names.append(path.name) or real(path))
+    real = digest.sha256_of
+    monkeypatch.setattr(digest, "sha256_of", lambda path: names.append(path.name) or real(path))
     return names
 
 
@@ -93,7 +93,7 @@ class TestMemory:
             found.append(digest.file_digest(path))
             go_on.set()
 
-        monkeypatch.setattr(digest, "_read_digest", read)
+        monkeypatch.setattr(digest, "sha256_of", read)
         found = []
         threads = [threading.Thread(target=ask) for _ in range(6)]
         for thread in threads:
@@ -109,7 +109,7 @@ class TestMemory:
     def test_a_file_that_is_being_written(self, root, monkeypatch, new_process):
         """What is read while it grows is the digest of no state."""
         path, _ = add(root)
-        real = digest._read_digest
+        real = digest.sha256_of
 
         def grow(path):
             found = real(path)
@@ -117,9 +117,9 @@ class TestMemory:
                 file.write(b"more")
             return found
 
-        monkeypatch.setattr(digest, "_read_digest", grow)
+        monkeypatch.setattr(digest, "sha256_of", grow)
         digest.file_digest(path)
-        monkeypatch.setattr(digest, "_read_digest", real)
+        monkeypatch.setattr(digest, "sha256_of", real)
         assert digest.file_digest(path) == hashlib.sha256(b"weightsmore").hexdigest()
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ..errors import BadIdentity, BadRequest
+from ..errors import BadRequest
 from ..face.choice import LARGEST, FaceChoice
-from ..face.types import Floats
 from ..library.person import load_person
 from .fields import read_box
 from .place import Place, saved_path
@@ -39,20 +36,8 @@ def _read(text: str, place: Place) -> FaceChoice:
     if choice is not None:
         return choice
     if kind == "like":
-        return FaceChoice("like", vector=_vector_of(rest.strip(), place))
+        return FaceChoice("like", vector=load_person(saved_path(rest.strip(), place.identities)).vector)
     raise BadRequest(
         f'A face in a photo is "largest", "leftmost", its number, "like:" and a saved person, or "box:x0,y0,x1,y1" in '
         f"pixels; found {text[:60]!r}."
     )
-
-
-def _vector_of(name: str, place: Place) -> Floats:
-    """(512,): the mean of a saved person's vectors, each divided by its length. Any base will do."""
-    identities = load_person(saved_path(name, place.identities)).identities
-    rows = next((identity.vectors for identity in identities if identity.vectors is not None), None)
-    if rows is None:
-        raise BadIdentity(
-            f"{name} was saved without face vectors, so no face can be compared with it. Choose the face by its number."
-        )
-    wide = rows.numpy().astype(np.float64)
-    return np.asarray((wide / np.linalg.norm(wide, axis=1, keepdims=True)).mean(axis=0), np.float32)

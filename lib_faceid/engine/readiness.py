@@ -7,7 +7,8 @@ from dataclasses import replace
 from ..core.unet_map import BASE_TITLES
 from ..errors import BadRequest
 from ..face.pack import find_pack
-from ..library.identity import load_identity
+from ..library.identity import other_base
+from ..library.person import read_card
 from ..weights.adapter import Adapter
 from .choice import choose_adapter
 from .model_files import find_encoder
@@ -35,7 +36,9 @@ def _describe_person(unit: Unit, place: Place, people: People) -> str:
         if not people.knows(key):
             raise BadRequest("The person of the pasted picture is not in memory. Add the same photos again.")
         return f"the person of the pasted picture ({key})"
-    load_identity(saved_path(unit.identity, place.identities), place.base)
+    held = tuple(read_card(saved_path(unit.identity, place.identities)).origins)
+    if place.base not in held:
+        raise other_base(unit.identity, held, place.base)
     return unit.identity
 
 

@@ -56,6 +56,18 @@ class SavedPerson:
         """The bases it can be used with."""
         return tuple(identity.base for identity in self.identities)
 
+    @property
+    def vector(self) -> NDArray[np.float32]:
+        """(512,): the mean of its face vectors, each divided by its length. Raises BadIdentity where it has none."""
+        rows = next((identity.vectors for identity in self.identities if identity.vectors is not None), None)
+        if rows is None:
+            raise BadIdentity(
+                f"{self.name or 'This person'} was saved without face vectors, so nobody can be compared with it. Save "
+                "it with an adapter that uses them, such as FaceID."
+            )
+        wide = rows.numpy().astype(np.float64)
+        return np.asarray((wide / np.linalg.norm(wide, axis=1, keepdims=True)).mean(axis=0), np.float32)
+
     def for_base(self, base: Base) -> Identity:
         """The identity for a base. Raises BadIdentity that names the bases it holds."""
         found = next((identity for identity in self.identities if identity.base == base), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import unicodedata
@@ -12,13 +11,12 @@ from pathlib import Path
 
 from ..core.unet_map import BASE_TITLES
 from ..errors import BadIdentity, FaceIDError
-from ..files import sweep, write_file
+from ..files import sha256_of, sweep, write_file
 from .identity import Identity
 from .names import check_name, same_name
 from .person import Card, SavedPerson, load_person, read_card
 
 SUFFIX = ".safetensors"
-_CHUNK = 1 << 20
 _LISTED = 20  # names a sentence repeats
 _changing = threading.RLock()  # one change at a time in this process, whichever Store makes it
 
@@ -123,7 +121,7 @@ class Store:
             with suppress(BadIdentity):  # a damaged file can be deleted as well
                 person = self.load(name)
             try:
-                digest = _digest(path)
+                digest = sha256_of(path)
             except OSError as error:
                 raise _refused(f"{path.name} cannot be read", error) from error
             self._unlink(path)
@@ -176,11 +174,3 @@ def _is_taken(name: str) -> BadIdentity:
 
 def _refused(what: str, error: OSError) -> FaceIDError:
     return FaceIDError(f"{what} ({error.strerror or error}). Check the disk and its rights.")
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import FaceIDError
-from ..files import write_file
+from ..files import sha256_of, write_file
 
-_CHUNK = 1 << 20
 _MOST = 256  # files; more adapters, encoders and face packs than anybody has
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 State = tuple[int, int]  # size in bytes, modification time in nanoseconds
@@ -59,7 +58,7 @@ class _Digests:
             state = _state(found)
             digest = self._recall(found, state)
             if digest is None:
-                digest = _read_digest(found)
+                digest = sha256_of(found)
                 self._learn(str(found), state, digest)
                 self._write()
             return digest
@@ -120,14 +119,6 @@ def _entry(row: Any) -> tuple[State, str]:
 def _state(path: Path) -> State:
     state = path.stat()
     return state.st_size, state.st_mtime_ns
-
-
-def _read_digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 _digests = _Digests()

@@ -77,6 +77,12 @@ def build_parser() -> argparse.ArgumentParser:
         "context), instead of those for real ones; 32 for most test rigs",
     )
     parser.add_argument("--remove", action="store_true", help="with --fixtures: remove these files instead")
+    _add_choices(parser)
+    return parser
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    """What --live tries, and with what."""
     parser.add_argument("--only", metavar="PATTERN", default="", help='cases whose name has this in it, or matches "*"')
     parser.add_argument("--json", action="store_true", help="one JSON object at the end instead of lines")
     parser.add_argument("--size", type=int, default=128, help="side of the pictures, a multiple of 64 (128)")
@@ -96,7 +102,6 @@ def build_parser() -> argparse.ArgumentParser:
         default="",
         help="a ControlNet model for the loaded checkpoint, as ControlNet lists it (the first whose name fits)",
     )
-    return parser
 
 
 def _fixtures(options: argparse.Namespace, say: Say) -> int:
